@@ -1,0 +1,40 @@
+"""The errors a user can meet. Every message says what is wrong, what was expected, what was received, and what to do.
+
+Entry points print the message as one line and exit with `exit_code`; they never show a traceback for these.
+"""
+
+
+class AnnlibError(Exception):
+    """Base of all errors that a user can cause or mend."""
+
+    exit_code = 2
+
+
+class ConfigError(AnnlibError):
+    """A value of the configuration is unknown, of the wrong type or out of range."""
+
+
+class DataError(AnnlibError):
+    """A data file is missing, truncated or not what its checksum says, or an array has the wrong shape or values."""
+
+
+class StorageError(AnnlibError):
+    """The run directory cannot be written or read."""
+
+
+class CheckpointError(AnnlibError):
+    """A checkpoint is damaged, or belongs to another model, data set or seed."""
+
+
+class ClusterError(AnnlibError):
+    """The cluster cannot give what the run asks for."""
+
+
+class TrainingError(AnnlibError):
+    """Training started and could not go on."""
+
+    exit_code = 1
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss became NaN or infinite."""
