@@ -1,0 +1,168 @@
+"""A data set in memory: its splits, what its columns and classes are called, and how it was standardised."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from annlib.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Split:
+    """The examples of one part of a data set. The arrays are read-only, so that a fingerprint stays true.
+
+    Args:
+        x: Inputs, shape (n, ...), boolean, integer or finite floating point.
+        y: Targets, shape (n,) or (n, ...), of such a type too.
+
+    Raises:
+        DataError: The arrays differ in length, are empty, hold another type, or hold NaN or infinity.
+    """
+
+    x: npt.NDArray[Any]
+    y: npt.NDArray[Any]
+
+    def __post_init__(self) -> None:
+        for name, array in (("x", self.x), ("y", self.y)):
+            if array.ndim == 0 or len(array) == 0:
+                raise DataError(
+                    f"{name} has no examples; expected at least 1; received shape {array.shape}; check the data"
+                )
+            if array.dtype.kind not in "biuf":
+                raise DataError(
+                    f"{name} is not numeric; expected numbers; received dtype {array.dtype}; convert it first"
+                )
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                num_bad = np.count_nonzero(~np.isfinite(array))
+                raise DataError(
+                    f"{name} is not finite; expected numbers; received {num_bad} NaN or infinite; clean the data"
+                )
+            # A view, because the caller's own array must stay as it is.
+            view = array.view()
+            view.setflags(write=False)
+            object.__setattr__(self, name, view)
+        if len(self.x) != len(self.y):
+            raise DataError(
+                f"x and y differ in length; expected one target per example; received {len(self.x)} and {len(self.y)}; "
+                "check how they were split"
+            )
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Standardization:
+    """The mean and the scale of each feature, fitted on a training split.
+
+    Args:
+        mean: float64, shape (num_features,), in the unit of the feature.
+        scale: float64, shape (num_features,), in the unit of the feature, positive.
+    """
+
+    mean: npt.NDArray[np.float64]
+    scale: npt.NDArray[np.float64]
+
+    @classmethod
+    def fit(cls, x: npt.NDArray[Any]) -> Self:
+        """Fit on `x`, shape (n, num_features), as `sklearn.preprocessing.StandardScaler` does.
+
+        A constant feature gets the scale 1.
+        """
+        from sklearn.preprocessing import StandardScaler
+
+        scaler = StandardScaler().fit(x)
+        return cls(mean=scaler.mean_, scale=scaler.scale_)
+
+    def transform(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return `(x - mean) / scale`, computed in float64.
+
+        Args:
+            x: Shape (n, num_features), in the units of the features.
+
+        Returns:
+            float32, the shape of `x`, without unit.
+
+        Raises:
+            DataError: `x` has another number of features.
+        """
+        if x.ndim == 0 or x.shape[-1] != len(self.mean):
+            raise DataError(
+                f"x does not fit the standardization; expected {len(self.mean)} features; received shape {x.shape}; "
+                "give the features the model was trained on"
+            )
+        standardized: npt.NDArray[np.float32] = ((x - self.mean) / self.scale).astype(np.float32)
+        return standardized
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Dataset:
+    """A data set, split and ready to train on.
+
+    Args:
+        name: The name that `load` knows it by.
+        train: What the model and the preprocessing are fitted on.
+        validation: What decides between models and when to stop.
+        test: What is looked at last.
+        class_names: Name of each label 0, 1, ... of a classification; None for a regression.
+        feature_names: Name of each column of x; None for images.
+        target_name: What a regression predicts; None for a classification.
+        target_unit: Unit of y; None where it has none.
+        scaler: How x was standardised; None if it was not.
+
+    Raises:
+        DataError: A split differs in shape or type from the training split, or a label has no class name.
+    """
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...] | None = None
+    feature_names: tuple[str, ...] | None = None
+    target_name: str | None = None
+    target_unit: str | None = None
+    scaler: Standardization | None = None
+
+    def __post_init__(self) -> None:
+        for name, array in self._arrays():
+            reference = getattr(self.train, name[-1])
+            if (array.dtype, array.shape[1:]) != (reference.dtype, reference.shape[1:]):
+                raise DataError(
+                    f"{name} of {self.name} is not like the training split; expected {_kind(reference)}; "
+                    f"received {_kind(array)}; prepare all splits in the same way"
+                )
+            if self.class_names is not None and name.endswith("y"):
+                self._check_labels(name, array, len(self.class_names))
+
+    def _check_labels(self, name: str, labels: npt.NDArray[Any], num_classes: int) -> None:
+        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= num_classes:
+            raise DataError(
+                f"{name} of {self.name} has labels without a class name; expected 0 to {num_classes - 1}; "
+                f"received {labels.dtype} from {labels.min()} to {labels.max()}; check the labels or name all classes"
+            )
+
+    def _arrays(self) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        for split in ("train", "validation", "test"):
+            for name in ("x", "y"):
+                yield f"{split}.{name}", getattr(getattr(self, split), name)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256, hexadecimal, over the type, shape and bytes of the six arrays. A resumed run compares it."""
+        digest = hashlib.sha256()
+        for name, array in self._arrays():
+            # The lengths are part of the shape, so no two data sets give the same sequence of bytes.
+            digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
+            # A view of the bytes; a copy is made only of an array that is not contiguous.
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
+
+
+def _kind(array: npt.NDArray[Any]) -> str:
+    return f"{array.dtype} examples of shape {array.shape[1:]}"
