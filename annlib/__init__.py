@@ -1,0 +1,18 @@
+"""Train Keras 3 models fast, the same on one machine and on a Ray cluster.
+
+`annlib.fit(model, x, y, ...)` takes what `keras.Model.fit` takes and gives the same losses.
+"""
+
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["evaluate", "fit", "predict"]
+
+
+def __getattr__(name: str) -> Any:
+    # TensorFlow takes seconds to import: a command that only prints its help must not wait for it.
+    if name in __all__:
+        from annlib.training import engine
+
+        return getattr(engine, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,119 @@
+"""What a user passes as x, y and sample_weight, as tensors on the device: checked, in Keras' dtypes, one copy."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from annlib.errors import DataError
+
+Tensors = Any  # a tensor, or a tuple, list or dict of tensors that share their first dimension
+
+
+def as_dataset(
+    x: Any, y: Any = None, sample_weight: Any = None, *, class_weight: Mapping[int, float] | None = None
+) -> tuple[Tensors, ...]:
+    """Returns (x,), (x, y) or (x, y, sample_weight) as device tensors.
+
+    Args:
+        x: array, tensor, DataFrame, or a tuple, list or dict of them; shape (num_samples, ...).
+        y: targets, the same kinds, or None.
+        sample_weight: one weight a sample, shape (num_samples,), or a structure like y; or None.
+        class_weight: weight of each class index; classes that are not named weigh 1. Single output only.
+
+    Returns:
+        A tuple of structures of `tf.Tensor`. Floats have Keras' `floatx`, all other dtypes stay (uint8 images stay
+        uint8), as in `keras.Model.fit`.
+
+    Raises:
+        DataError: not an array, no rows, different numbers of rows, or weights that do not fit.
+    """
+    if y is None and (sample_weight is not None or class_weight is not None):
+        raise DataError("sample_weight and class_weight weigh targets: expected y as well, received y=None. Pass y.")
+    if class_weight is not None:
+        if sample_weight is not None:
+            raise DataError(
+                "expected sample_weight or class_weight, received both. Multiply them into one sample_weight."
+            )
+        sample_weight = _class_weight_to_sample_weight(y, class_weight)
+    elif sample_weight is not None and keras.tree.is_nested(y) and not keras.tree.is_nested(sample_weight):
+        # Keras weighs every output with the same weights when there is one array for several outputs.
+        weight = sample_weight
+        sample_weight = keras.tree.map_structure(lambda _: weight, y)
+    parts = [_convert(name, part) for name, part in (("x", x), ("y", y), ("sample_weight", sample_weight))]
+    _check_lengths(parts)
+    return tuple(part for part in parts if part is not None)
+
+
+def num_rows(data: tuple[Tensors, ...]) -> int:
+    """Returns the number of samples of what `as_dataset` returned."""
+    return int(keras.tree.flatten(data)[0].shape[0])
+
+
+def split_off_validation(data: tuple[Tensors, ...], fraction: float) -> tuple[tuple[Tensors, ...], tuple[Tensors, ...]]:
+    """Returns (training, validation): the last `fraction` of the rows are for validation, as in Keras."""
+    rows = num_rows(data)
+    split_at = math.floor(rows * (1.0 - fraction))
+    if not 0 < split_at < rows:
+        raise DataError(
+            f"validation_split={fraction} of {rows} samples leaves one of the two splits empty: expected a fraction "
+            "between 0 and 1 that gives each at least one sample. Give more data or another fraction."
+        )
+    training = keras.tree.map_structure(lambda t: t[:split_at], data)
+    validation = keras.tree.map_structure(lambda t: t[split_at:], data)
+    return training, validation
+
+
+def _convert(name: str, part: Any) -> Tensors | None:
+    if part is None:
+        return None
+    return keras.tree.map_structure(lambda leaf: _to_tensor(name, leaf), part)
+
+
+def _to_tensor(name: str, leaf: Any) -> tf.Tensor:
+    if leaf is None or isinstance(leaf, tf.data.Dataset) or not (hasattr(leaf, "shape") or hasattr(leaf, "__array__")):
+        raise DataError(
+            f"{name} holds a {type(leaf).__name__}: expected NumPy arrays, tensors or pandas tables held in memory. "
+            "Convert it first, for example with numpy.asarray."
+        )
+    array = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
+    if array.dtype == object:
+        raise DataError(
+            f"{name} has dtype object: expected numbers. Convert the columns to numbers, or encode the categories."
+        )
+    if len(array.shape) == 0 or array.shape[0] == 0:
+        raise DataError(f"{name} has shape {tuple(array.shape)}: expected at least one sample in the first dimension.")
+    is_float = keras.backend.is_float_dtype(keras.backend.standardize_dtype(array.dtype))
+    floatx = keras.config.floatx()
+    if tf.is_tensor(array):
+        return tf.cast(array, floatx) if is_float else array
+    return tf.convert_to_tensor(array.astype(floatx, copy=False) if is_float else array)
+
+
+def _check_lengths(parts: list[Tensors | None]) -> None:
+    lengths = {
+        name: sorted({int(leaf.shape[0]) for leaf in keras.tree.flatten(part)})
+        for name, part in zip(("x", "y", "sample_weight"), parts, strict=True)
+        if part is not None
+    }
+    if len({length for found in lengths.values() for length in found}) > 1:
+        raise DataError(
+            "expected the same number of samples everywhere, received "
+            + ", ".join(f"{name}: {' and '.join(map(str, found))}" for name, found in lengths.items())
+            + ". Check the arrays' first dimensions."
+        )
+
+
+def _class_weight_to_sample_weight(y: Any, class_weight: Mapping[int, float]) -> np.ndarray[Any, Any]:
+    """Looks up each sample's class, as Keras does: one-hot rows by their largest entry, others by their value."""
+    if keras.tree.is_nested(y):
+        raise DataError("class_weight works with one output: received several targets. Use sample_weight instead.")
+    labels = np.asarray(y)
+    if labels.ndim > 1:
+        labels = labels.argmax(axis=-1) if labels.shape[-1] != 1 else labels.squeeze(axis=-1)
+    classes, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
+    weights = np.array([class_weight.get(int(c), 1.0) for c in classes], dtype=keras.config.floatx())
+    return weights[inverse.reshape(labels.shape)]

@@ -1,0 +1,65 @@
+"""One step of a model on one device: Keras' own `train_step` and `test_step`, kept inside the compiled loop."""
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from annlib.training.engine.arrays import Tensors
+
+
+class LocalStep:
+    """Runs a batch through the model's own step method, so that a method the user wrote is used as it is.
+
+    Args:
+        model: a compiled Keras model, with all its variables built.
+        training: True runs `train_step`, False runs `test_step`.
+    """
+
+    def __init__(self, model: keras.Model, *, training: bool) -> None:
+        self._model = model
+        self._step = model.train_step if training else model.test_step
+        original = keras.Model.train_step if training else keras.Model.test_step
+        self._is_overridden = getattr(self._step, "__func__", None) is not original
+        self._last_logs: Any = None
+
+    def prepare(self, data: tuple[Tensors, ...]) -> None:
+        """Makes room for what a user's own step returns, which need not be the model's metrics."""
+        if not self._is_overridden or self._last_logs is not None:
+            return
+        spec = keras.tree.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), data)
+        logs = tf.function(self._step).get_concrete_function(spec).structured_outputs
+        self._last_logs = keras.tree.map_structure(lambda t: tf.Variable(tf.zeros(t.shape, t.dtype)), logs)
+
+    def reset(self) -> None:
+        """Sets the metrics back to the state they have at the start of an epoch."""
+        self._model.reset_metrics()
+
+    def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int) -> None:
+        """Runs the batch of `size` rows that starts at `start` of the order `rows`."""
+        logs = self._step(take_rows(data, rows, start, size))
+        if self._last_logs is not None:
+            keras.tree.map_structure(lambda variable, value: variable.assign(value), self._last_logs, logs)
+
+    def results(self) -> dict[str, Any]:
+        """Returns the metrics' values, or what a user's own step returned last where that is something else."""
+        metrics: dict[str, Any] = self._model.get_metrics_result()
+        if self._last_logs is None or set(self._last_logs) == set(metrics):
+            return metrics
+        return {name: variable.read_value() for name, variable in self._last_logs.items()}
+
+
+def take_rows(
+    data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int
+) -> tuple[Tensors, ...]:
+    """Returns the batch of `size` rows from `start` on, in the order `rows` (int32), or as they are stored."""
+    if rows is None:
+        return tuple(
+            keras.tree.map_structure(
+                lambda t: tf.ensure_shape(tf.slice(t, [start] + [0] * (len(t.shape) - 1), [size, *t.shape[1:]]), [size, *t.shape[1:]]),
+                part,
+            )
+            for part in data
+        )
+    batch = tf.ensure_shape(tf.slice(rows, [start], [size]), [size])
+    return tuple(keras.tree.map_structure(lambda t: tf.gather(t, batch), part) for part in data)

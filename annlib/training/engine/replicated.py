@@ -1,0 +1,201 @@
+"""One step of a model on all replicas of a `tf.distribute.Strategy`, exact for any global batch size.
+
+Each replica computes the gradient of its rows of the global batch, all gradients travel in one packed all-reduce, and
+every replica applies the same update. The losses of the replicas are weighted so that their sum is the loss of the
+global batch; a run with one replica and a run with many follow the same curve.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from annlib.data.batches import replica_rows
+from annlib.errors import ConfigError
+from annlib.training.engine.arrays import Tensors
+from annlib.training.engine.local import take_rows
+
+# Replicas draw their dropout masks from seeds this far apart, so that they do not repeat each other's.
+_SEED_DISTANCE = 1_000_003
+
+
+class ReplicatedStep:
+    """Runs a global batch on all replicas.
+
+    Args:
+        model: a Keras model that was created and compiled in a strategy's scope, with all its variables built.
+        training: True computes gradients and applies them, False only updates the metrics.
+
+    Raises:
+        ConfigError: the model has a `train_step` or `test_step` of its own, or losses whose reductions cannot be
+            put together from the replicas' parts.
+    """
+
+    def __init__(self, model: keras.Model, *, training: bool) -> None:
+        name = "train_step" if training else "test_step"
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            raise ConfigError(
+                f"{type(model).__name__} has a {name} of its own: expected the standard one under a distribution "
+                "strategy, where annlib splits the step between the workers. Train it in one process (--num-workers 0)."
+            )
+        self._model = model
+        self._training = training
+        self._strategy = model.distribute_strategy
+        self._num_replicas = int(self._strategy.num_replicas_in_sync)
+        self._reduction = _common_reduction(model)
+        self._state = model.non_trainable_variables
+
+    def prepare(self, data: tuple[Tensors, ...]) -> None:
+        """Nothing: all state is in the model's variables."""
+
+    def reset(self) -> None:
+        """Sets the local part of each metric back to zero."""
+        self._strategy.run(lambda: [v.value.assign(tf.zeros_like(v.value)) for v in self._model.metrics_variables])
+
+    def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int) -> None:
+        """Runs the global batch of `size` rows that starts at `start` of the order `rows`."""
+        state = self._strategy.run(self._replica_step, args=(data, rows, start, size))
+        for variable, value in zip(self._state, state, strict=True):
+            self._strategy.extended.update(variable.value, lambda v, new: v.assign(new), args=(value,))
+
+    def results(self) -> dict[str, Any]:
+        """Returns the metrics' values over the rows of all replicas, the same on each of them."""
+        variables = self._model.metrics_variables
+        sums = self._strategy.run(lambda: _all_reduce([v.value.read_value() for v in variables], tf.float64))
+        sums = [self._strategy.experimental_local_results(value)[0] for value in sums]
+        with keras.StatelessScope(state_mapping=list(zip(variables, sums, strict=True))):
+            metrics: dict[str, Any] = self._model.get_metrics_result()
+        return metrics
+
+    def _replica_step(
+        self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int
+    ) -> list[tf.Tensor]:
+        replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
+        first, last = replica_rows(size, replica, self._num_replicas)
+        # A replica without a row still takes part in the all-reduce: it works on one row that weighs nothing.
+        present = last > first
+        first = min(first, size - 1)
+        batch = take_rows(data, rows, start + first, max(last - first, 1))
+        weight = self._loss_weight(batch, data, rows, start, size) if present else tf.constant(0.0)
+        trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
+        with tf.GradientTape() as tape:
+            tape.watch(trainable)
+            scope, loss = self._forward(batch, trainable, replica, weight)
+        if present:
+            for variable in self._model.metrics_variables:
+                value = scope.get_current_value(variable)
+                if value is not None:
+                    variable.value.assign(value)
+        if not self._training:
+            return [tf.convert_to_tensor(v.value) for v in self._state]
+        gradients = tape.gradient(loss, trainable)
+        return self._reduce_and_apply(gradients, scope, replica, (last - first) / size if present else 0.0)
+
+    def _forward(
+        self, batch: tuple[Tensors, ...], trainable: list[tf.Tensor], replica: int, weight: tf.Tensor
+    ) -> tuple[keras.StatelessScope, tf.Tensor]:
+        """Returns the scope that holds all updates, and the loss to differentiate."""
+        model = self._model
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+        state = [_spread_seed(v, tf.convert_to_tensor(v.value), replica) for v in self._state]
+        metrics = [v.value.read_value() for v in model.metrics_variables]
+        variables = model.trainable_variables + self._state + model.metrics_variables
+        mapping = list(zip(variables, trainable + state + metrics, strict=True))
+        with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
+            y_pred = model(x, training=self._training) if model._call_has_training_arg else model(x)
+            loss = model._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=self._training)
+            loss = loss * tf.cast(weight, loss.dtype)
+            num_rows = keras.tree.flatten(batch)[0].shape[0]
+            # The tracker multiplies by the rows and divides by the sum of all rows in the end.
+            model._loss_tracker.update_state(loss * (size / num_rows), sample_weight=num_rows)
+            model.compute_metrics(x, y, y_pred, sample_weight)
+            if self._training:
+                loss = model.optimizer.scale_loss(loss)
+        return scope, loss
+
+    def _loss_weight(
+        self,
+        batch: tuple[Tensors, ...],
+        data: tuple[Tensors, ...],
+        rows: tf.Tensor | None,
+        start: tf.Tensor,
+        size: int,
+    ) -> tf.Tensor:
+        """Returns the factor that makes the sum of the replicas' losses the loss of the global batch.
+
+        Keras has divided the mean over a replica's rows by the number of replicas; here the replicas' means are
+        weighted by their shares of what the reduction divides by.
+        """
+        if self._reduction == "sum":
+            return tf.constant(1.0)
+        if self._reduction == "mean_with_sample_weight" and len(batch) > 2:
+            weights = keras.tree.flatten(batch[2])[0]
+            all_weights = keras.tree.flatten(take_rows(data[2:], rows, start, size))[0]
+            return self._num_replicas * tf.math.divide_no_nan(tf.reduce_sum(weights), tf.reduce_sum(all_weights))
+        return tf.constant(self._num_replicas * keras.tree.flatten(batch)[0].shape[0] / size)
+
+    def _reduce_and_apply(
+        self, gradients: list[tf.Tensor | None], scope: keras.StatelessScope, replica: int, share: float
+    ) -> list[tf.Tensor]:
+        """Applies the global gradient; returns the new values of the non-trainable variables."""
+        model = self._model
+        trained = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        updates = [scope.get_current_value(v) for v in self._state]
+        averaged = [i for i, v in enumerate(self._state) if tf.as_dtype(v.dtype).is_floating]
+        reduced = _all_reduce(
+            [tf.convert_to_tensor(gradients[i]) for i in trained]
+            # Statistics, such as those of batch normalisation, are averaged over the samples.
+            + [updates[i] * tf.cast(share, updates[i].dtype) for i in averaged],
+        )
+        with _gradients_already_reduced(model.optimizer):
+            model.optimizer.apply(reduced[: len(trained)], [model.trainable_variables[i] for i in trained])
+        for i, value in zip(averaged, reduced[len(trained) :], strict=True):
+            updates[i] = value
+        return [_spread_seed(v, new, -replica) for v, new in zip(self._state, updates, strict=True)]
+
+
+def _all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[tf.Tensor]:
+    """Sums each value over the replicas, all of them in one collective of one flat tensor."""
+    if not values:
+        return []
+    if dtype is None:
+        dtype = tf.float64 if any(value.dtype == tf.float64 for value in values) else tf.float32
+    flat = tf.concat([tf.reshape(tf.cast(value, dtype), [-1]) for value in values], axis=0)
+    flat = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
+    parts = tf.split(flat, [int(np.prod(value.shape)) for value in values])
+    return [
+        tf.cast(tf.reshape(part, value.shape), value.dtype) for part, value in zip(parts, values, strict=True)
+    ]
+
+
+@contextlib.contextmanager
+def _gradients_already_reduced(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
+    """Keeps a Keras optimizer, which reduces gradients in a replica context by itself, from doing it again."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer._all_reduce_sum_gradients = list
+    try:
+        yield
+    finally:
+        del optimizer._all_reduce_sum_gradients
+
+
+def _spread_seed(variable: keras.Variable, value: tf.Tensor, replica: int) -> tf.Tensor:
+    """Moves the state of a seed generator to the replica's own; other variables stay."""
+    if not variable.path.endswith("seed_generator_state"):
+        return value
+    return value + tf.constant([replica * _SEED_DISTANCE, 0], dtype=value.dtype)
+
+
+def _common_reduction(model: keras.Model) -> str:
+    """Returns how all losses of the model are reduced: "mean", "sum" or "mean_with_sample_weight"."""
+    losses = model._compile_loss._flat_losses if model._compile_loss is not None else []
+    kinds = {str(entry.loss.reduction).replace("sum_over_batch_size", "mean") for entry in losses} or {"mean"}
+    if len(kinds) > 1 or not kinds <= {"mean", "sum", "mean_with_sample_weight"}:
+        raise ConfigError(
+            f"the model's losses are reduced by {', '.join(sorted(kinds))}: expected one reduction for all of them under "
+            "a distribution strategy. Give every loss the same `reduction`, or train in one process (--num-workers 0)."
+        )
+    return kinds.pop()
