@@ -1,0 +1,56 @@
+# `make` lists the targets. Variables: PYTHON=python3.12 (for setup), ARGS="--epochs 5" (for train), LOGDIR and PORT
+# (for tensorboard).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+LOGDIR ?= runs
+PORT ?= 6006
+
+.PHONY: help setup train test lint data tensorboard lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.complete ## Make .venv with the locked packages; does nothing when it is up to date
+
+.venv/.complete: pyproject.toml requirements.lock requirements-dev.lock .ci/setup.sh
+	@.ci/setup.sh
+
+train: setup ## Train on Fashion-MNIST; ARGS are passed on
+	$(BIN)/python jobs/train.py fashion-mnist $(ARGS)
+
+data: setup ## Prepare both data sets
+	$(BIN)/python jobs/prepare_data.py fashion-mnist california-housing
+
+tensorboard: setup ## Show the runs on http://localhost:6006
+	$(BIN)/tensorboard --host 127.0.0.1 --port $(PORT) --logdir $(LOGDIR)
+
+lint: setup ## Check style, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports
+
+test: lint ## Check everything, then run the tests
+	$(BIN)/pytest $(ARGS)
+
+# Two files, so that the image installs requirements.lock and gets no development tools. requirements-dev.lock holds
+# the dev extra alone, resolved within the versions of requirements.lock; setup installs both together. `fewest` picks
+# the same versions for Python 3.11 to 3.13 wherever it can. Versions stay unless the requirements exclude them;
+# ARGS=--upgrade takes the newest.
+LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+	--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links $(ARGS)
+
+lock: setup ## Resolve pyproject.toml again into the lock files
+	$(LOCK) pyproject.toml --output-file requirements.lock
+	$(BIN)/python -c 'import tomllib; \
+		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' \
+		| $(LOCK) - --constraints requirements.lock --output-file requirements-dev.lock
+
+clean: ## Remove .venv and caches; never runs/
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +
