@@ -196,9 +196,7 @@ class _Session:
 class _Evaluation:
     """The evaluation of one model on one data set, once or after every epoch."""
 
-    def __init__(
-        self, model: keras.Model, data: tuple[Tensors, ...], batch_size: int, num_evaluations: int
-    ) -> None:
+    def __init__(self, model: keras.Model, data: tuple[Tensors, ...], batch_size: int, num_evaluations: int) -> None:
         self.num_steps = math.ceil(num_rows(data) / batch_size)
         self._data = data
         _build(model, data)
@@ -286,9 +284,10 @@ def _program(model: keras.Model, batch_size: int, *, training: bool, num_steps: 
     """Returns the program of these arguments, the one of an earlier call where there is one."""
     compilation = choose_compilation(model, num_steps=num_steps)
     key = (training, batch_size, compilation.mode)
-    return _cached(
+    program: Program = _cached(
         model, key, lambda: Program(model, batch_size, training=training, compilation=compilation)
     )
+    return program
 
 
 def _cached(model: keras.Model, key: tuple[Any, ...], create: Any) -> Any:
@@ -331,7 +330,8 @@ def _callback_list(
 def _choose_seed(model: keras.Model, seed: int | None) -> int:
     if seed is not None:
         return _check_integer("seed", seed, minimum=0)
-    return 0 if is_distributed(model) else int(np.random.randint(2**31))  # noqa: NPY002: the generator Keras seeds
+    # NumPy's global generator, because that is the one `keras.utils.set_random_seed` seeds.
+    return 0 if is_distributed(model) else int(np.random.randint(2**31))  # noqa: NPY002
 
 
 def _check_compiled(model: keras.Model) -> None:

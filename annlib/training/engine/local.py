@@ -49,17 +49,14 @@ class LocalStep:
         return {name: variable.read_value() for name, variable in self._last_logs.items()}
 
 
-def take_rows(
-    data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int
-) -> tuple[Tensors, ...]:
+def take_rows(data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int) -> tuple[Tensors, ...]:
     """Returns the batch of `size` rows from `start` on, in the order `rows` (int32), or as they are stored."""
     if rows is None:
-        return tuple(
-            keras.tree.map_structure(
-                lambda t: tf.ensure_shape(tf.slice(t, [start] + [0] * (len(t.shape) - 1), [size, *t.shape[1:]]), [size, *t.shape[1:]]),
-                part,
-            )
-            for part in data
-        )
+
+        def take(tensor: tf.Tensor) -> tf.Tensor:
+            shape = [size, *tensor.shape[1:]]
+            return tf.ensure_shape(tf.slice(tensor, [start] + [0] * (len(shape) - 1), shape), shape)
+
+        return tuple(keras.tree.map_structure(take, part) for part in data)
     batch = tf.ensure_shape(tf.slice(rows, [start], [size]), [size])
     return tuple(keras.tree.map_structure(lambda t: tf.gather(t, batch), part) for part in data)

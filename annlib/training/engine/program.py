@@ -35,9 +35,9 @@ class Program:
         self._batch_size = batch_size
         step_class = ReplicatedStep if is_distributed(model) else LocalStep
         self._step = step_class(model, training=training)
-        self._plain = self._run_steps if compilation.mode == "eager" else tf.function(self._run_steps)
+        self._plain = self._run_steps if compilation.mode == "eager" else tf.function(self._run_steps, autograph=False)
         xla = compilation.mode == "xla"
-        self._compiled = tf.function(self._run_steps, jit_compile=True) if xla else self._plain
+        self._compiled = tf.function(self._run_steps, jit_compile=True, autograph=False) if xla else self._plain
 
     def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, first: int, last: int) -> Logs:
         """Runs the steps [first, last) of an epoch; step 0 resets the metrics.

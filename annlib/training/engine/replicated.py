@@ -41,6 +41,12 @@ class ReplicatedStep:
                 f"{type(model).__name__} has a {name} of its own: expected the standard one under a distribution "
                 "strategy, where annlib splits the step between the workers. Train it in one process (--num-workers 0)."
             )
+        if training and model.optimizer.gradient_accumulation_steps:
+            raise ConfigError(
+                "the optimizer has "
+                f"gradient_accumulation_steps={model.optimizer.gradient_accumulation_steps}: expected None under a "
+                "distribution strategy, where Keras cannot apply it. Use a larger global batch instead."
+            )
         self._model = model
         self._training = training
         self._strategy = model.distribute_strategy
@@ -57,7 +63,8 @@ class ReplicatedStep:
 
     def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int) -> None:
         """Runs the global batch of `size` rows that starts at `start` of the order `rows`."""
-        state = self._strategy.run(self._replica_step, args=(data, rows, start, size))
+        with _gradients_already_reduced(self._model.optimizer), _normalized_as_one_batch(self._model):
+            state = self._strategy.run(self._replica_step, args=(data, rows, start, size))
         for variable, value in zip(self._state, state, strict=True):
             self._strategy.extended.update(variable.value, lambda v, new: v.assign(new), args=(value,))
 
@@ -83,7 +90,7 @@ class ReplicatedStep:
         trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(trainable)
-            scope, loss = self._forward(batch, trainable, replica, weight)
+            scope, loss = self._forward(batch, trainable, replica, weight, size)
         if present:
             for variable in self._model.metrics_variables:
                 value = scope.get_current_value(variable)
@@ -95,7 +102,7 @@ class ReplicatedStep:
         return self._reduce_and_apply(gradients, scope, replica, (last - first) / size if present else 0.0)
 
     def _forward(
-        self, batch: tuple[Tensors, ...], trainable: list[tf.Tensor], replica: int, weight: tf.Tensor
+        self, batch: tuple[Tensors, ...], trainable: list[tf.Tensor], replica: int, weight: tf.Tensor, size: int
     ) -> tuple[keras.StatelessScope, tf.Tensor]:
         """Returns the scope that holds all updates, and the loss to differentiate."""
         model = self._model
@@ -150,8 +157,7 @@ class ReplicatedStep:
             # Statistics, such as those of batch normalisation, are averaged over the samples.
             + [updates[i] * tf.cast(share, updates[i].dtype) for i in averaged],
         )
-        with _gradients_already_reduced(model.optimizer):
-            model.optimizer.apply(reduced[: len(trained)], [model.trainable_variables[i] for i in trained])
+        model.optimizer.apply(reduced[: len(trained)], [model.trainable_variables[i] for i in trained])
         for i, value in zip(averaged, reduced[len(trained) :], strict=True):
             updates[i] = value
         return [_spread_seed(v, new, -replica) for v, new in zip(self._state, updates, strict=True)]
@@ -166,9 +172,7 @@ def _all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[
     flat = tf.concat([tf.reshape(tf.cast(value, dtype), [-1]) for value in values], axis=0)
     flat = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
     parts = tf.split(flat, [int(np.prod(value.shape)) for value in values])
-    return [
-        tf.cast(tf.reshape(part, value.shape), value.dtype) for part, value in zip(parts, values, strict=True)
-    ]
+    return [tf.cast(tf.reshape(part, value.shape), value.dtype) for part, value in zip(parts, values, strict=True)]
 
 
 @contextlib.contextmanager
@@ -180,6 +184,20 @@ def _gradients_already_reduced(optimizer: keras.optimizers.Optimizer) -> Iterato
         yield
     finally:
         del optimizer._all_reduce_sum_gradients
+
+
+@contextlib.contextmanager
+def _normalized_as_one_batch(model: keras.Model) -> Iterator[None]:
+    """Lets batch normalisation use the statistics of the global batch, as one process does."""
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [layer.synchronized for layer in layers]
+    for layer in layers:
+        layer.synchronized = True
+    try:
+        yield
+    finally:
+        for layer, synchronized in zip(layers, before, strict=True):
+            layer.synchronized = synchronized
 
 
 def _spread_seed(variable: keras.Variable, value: tf.Tensor, replica: int) -> tf.Tensor:
@@ -195,7 +213,7 @@ def _common_reduction(model: keras.Model) -> str:
     kinds = {str(entry.loss.reduction).replace("sum_over_batch_size", "mean") for entry in losses} or {"mean"}
     if len(kinds) > 1 or not kinds <= {"mean", "sum", "mean_with_sample_weight"}:
         raise ConfigError(
-            f"the model's losses are reduced by {', '.join(sorted(kinds))}: expected one reduction for all of them under "
-            "a distribution strategy. Give every loss the same `reduction`, or train in one process (--num-workers 0)."
+            f"the model's losses are reduced by {', '.join(sorted(kinds))}: expected one reduction for all of them "
+            "under a distribution strategy. Give every loss the same `reduction`, or train in one process (--num-workers 0)."
         )
     return kinds.pop()
