@@ -1,8 +1,9 @@
 """The directory in which downloaded raw data is kept. Many processes and machines may share it without a lock."""
 
 import os
-import uuid
 from pathlib import Path
+
+from annlib.artifacts import write_atomically
 
 
 def cache_directory() -> Path:
@@ -33,16 +34,4 @@ def store(path: Path, content: bytes) -> None:
         OSError: The directory cannot be made or written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name that is unique on all machines of a shared volume, where process ids are not.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        # Not tempfile: its files are readable by their owner only, and other users share the cache.
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            # Without this a crash of the machine can leave the new name on an empty file.
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_atomically(path, content)

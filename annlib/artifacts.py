@@ -1,0 +1,135 @@
+"""The run directory `<storage>/<name>/`: its paths, and writing so that a reader sees a whole file or none."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from annlib.errors import StorageError
+
+
+@dataclasses.dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run.
+
+    Args:
+        path: the directory, absolute.
+    """
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def history(self) -> Path:
+        """A row for each epoch."""
+        return self.path / "history.csv"
+
+    @property
+    def metrics(self) -> Path:
+        """Final metrics; a run that has them is finished."""
+        return self.path / "metrics.json"
+
+    @property
+    def model(self) -> Path:
+        """The trained model."""
+        return self.path / "model.keras"
+
+    @property
+    def checkpoints(self) -> Path:
+        """One directory for each checkpoint."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def learning_curves(self) -> Path:
+        """Picture of the history."""
+        return self.path / "learning_curves.png"
+
+    @property
+    def log(self) -> Path:
+        """Log lines of the driver and the workers, and what TensorFlow and Ray print."""
+        return self.path / "run.log"
+
+    @property
+    def stop_request(self) -> Path:
+        """Exists while the driver asks the workers to stop after the epoch they are in."""
+        return self.path / ".stop"
+
+    def create(self) -> None:
+        """Makes the directory and checks that it can be written.
+
+        Raises:
+            StorageError: it cannot; nothing is left behind.
+        """
+        existed = self.path.exists()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.path / ".probe", b"probe")
+            (self.path / ".probe").unlink()
+            self.checkpoints.mkdir(exist_ok=True)
+            self.stop_request.unlink(missing_ok=True)
+        except OSError as error:
+            if not existed:
+                with contextlib.suppress(OSError):
+                    self.path.rmdir()
+            raise StorageError(
+                f"the run directory {self.path} cannot be written: expected a writable directory, received "
+                f"{error.strerror or error}. Give another --storage, or its permissions or space."
+            ) from None
+
+    def read_metrics(self) -> dict[str, Any] | None:
+        """Returns the final metrics, or None while the run is not finished."""
+        try:
+            metrics: dict[str, Any] = json.loads(self.metrics.read_text())
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise StorageError(
+                f"{self.metrics} cannot be read: expected JSON, received {error}. Remove it to finish the run again."
+            ) from None
+        return metrics
+
+    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Writes all rows; the columns are those of the row that has the most."""
+        columns = list(max(rows, key=len)) if rows else ["epoch"]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomically(self.history, text.getvalue().encode())
+
+    def read_history(self) -> list[dict[str, str]]:
+        """Returns the rows written so far, as text."""
+        try:
+            with self.history.open(newline="") as file:
+                return list(csv.DictReader(file))
+        except FileNotFoundError:
+            return []
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Writes to a temporary name beside `path`, then renames: a reader sees the old content or the new one."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

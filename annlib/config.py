@@ -1,0 +1,153 @@
+"""The configuration of a run: typed, frozen, and checked as a whole before anything starts.
+
+A value comes from the command line, else from an `ANNLIB_*` environment variable, else from the YAML file, else from
+the workload's defaults. A key that nobody knows is an error wherever it stands.
+"""
+
+import datetime
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from annlib.errors import ConfigError
+
+ENVIRONMENT_PREFIX = "ANNLIB_"
+# Read elsewhere: where downloads are kept.
+_OTHER_VARIABLES = {"ANNLIB_CACHE_DIR"}
+
+PositiveInt = Annotated[int, Field(ge=1)]
+
+
+class RunConfig(BaseModel):
+    """What one training run does. Frozen; every field is checked when it is made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    workload: str = Field(description="what to train; --list shows the workloads")
+    epochs: PositiveInt = Field(description="passes over the training split")
+    global_batch_size: PositiveInt = Field(description="samples of one step over all workers")
+    learning_rate: float = Field(gt=0, description="learning rate of the optimizer")
+    num_workers: int = Field(default=0, ge=0, description="Ray workers; 0 trains in this process, without Ray")
+    cpus_per_worker: PositiveInt = Field(default=1, description="CPUs of each Ray worker")
+    use_gpu: bool = Field(default=False, description="give each Ray worker a GPU; locally, refuse to run without one")
+    seed: int = Field(default=42, ge=0, lt=2**32, description="seed of initial weights and of the order of samples")
+    storage: Path = Field(default=Path("runs"), description="directory of all runs; shared by all nodes")
+    name: str = Field(default="", description="name of the run; the same name resumes it (default: the time)")
+    data_dir: Path | None = Field(default=None, description="directory with the raw data files")
+    checkpoint_every_s: float = Field(default=30.0, gt=0, description="seconds between two checkpoints, at least")
+
+    @field_validator("name")
+    @classmethod
+    def _check_name(cls, name: str) -> str:
+        if not name:
+            return datetime.datetime.now().strftime("run_%Y_%m_%d-%H_%M_%S")
+        if name in (".", "..") or not all(c.isalnum() or c in "._-" for c in name) or len(name) > 200:
+            raise ValueError("expected up to 200 letters, digits, '.', '_' or '-'")
+        return name
+
+    @property
+    def run_path(self) -> Path:
+        """The run directory, absolute."""
+        return self.storage.expanduser().absolute() / self.name
+
+    def to_yaml(self) -> str:
+        """Returns all values as YAML that `--config` reads again."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(
+    arguments: Mapping[str, Any],
+    *,
+    defaults: Mapping[str, Any],
+    config_file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> RunConfig:
+    """Puts the configuration together and checks it.
+
+    Args:
+        arguments: values of the command line, by field name; what was not given is not in it.
+        defaults: values of the workload.
+        config_file: YAML file with values by field name.
+        environment: environment variables; those of the process when None.
+
+    Raises:
+        ConfigError: the first wrong value: which, where it stands, what was expected and received, what to do.
+    """
+    file_values = _read_yaml(config_file) if config_file is not None else {}
+    environment_values = _read_environment(os.environ if environment is None else environment)
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for place, source in (
+        ("the workload's defaults", defaults),
+        (f"the file {config_file}", file_values),
+        ("the environment", environment_values),
+        ("the command line", arguments),
+    ):
+        values.update(source)
+        places.update(dict.fromkeys(source, place))
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(_describe(error, places)) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"--config {path} cannot be read: expected a YAML file, received {error.strerror}. Correct the path."
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"--config {path} is not YAML: {reason}. Write it as `key: value` lines.") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise ConfigError(
+            f"--config {path} holds a {type(content).__name__}: expected `key: value` lines. Write one line a value."
+        )
+    return content
+
+
+def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    fields = {ENVIRONMENT_PREFIX + name.upper(): name for name in RunConfig.model_fields if name != "workload"}
+    found = {}
+    for variable, value in environment.items():
+        if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _OTHER_VARIABLES:
+            continue
+        if variable not in fields:
+            raise ConfigError(
+                f"environment variable {variable} is unknown{_did_you_mean(variable, fields)}: expected one of "
+                f"{', '.join(fields)}. Correct or unset it."
+            )
+        found[fields[variable]] = value
+    return found
+
+
+def _describe(error: ValidationError, places: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    name = str(first["loc"][0]) if first["loc"] else "configuration"
+    place = places.get(name, "the command line")
+    if first["type"] == "extra_forbidden":
+        return (
+            f"{name!r} in {place} is unknown{_did_you_mean(name, RunConfig.model_fields)}: expected one of "
+            f"{', '.join(RunConfig.model_fields)}. Correct or remove it."
+        )
+    if first["type"] == "missing":
+        return f"{name} is missing: expected a value. Give --{name.replace('_', '-')}."
+    expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    return (
+        f"{name} in {place} is wrong: expected {expected.removeprefix('expected ')}, received {first['input']!r}. "
+        f"Correct --{name.replace('_', '-')}."
+    )
+
+
+def _did_you_mean(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
