@@ -214,6 +214,7 @@ def _common_reduction(model: keras.Model) -> str:
     if len(kinds) > 1 or not kinds <= {"mean", "sum", "mean_with_sample_weight"}:
         raise ConfigError(
             f"the model's losses are reduced by {', '.join(sorted(kinds))}: expected one reduction for all of them "
-            "under a distribution strategy. Give every loss the same `reduction`, or train in one process (--num-workers 0)."
+            "under a distribution strategy. Give every loss the same `reduction`, or train in one process "
+            "(--num-workers 0)."
         )
     return kinds.pop()

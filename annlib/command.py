@@ -1,0 +1,54 @@
+"""What the entry points in `jobs/` share: errors of one line, and flags made from `RunConfig`."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from annlib.config import RunConfig
+from annlib.errors import AnnlibError
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line on the error stream and exit code 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Prints the message and exits with code 2."""
+        self.exit(2, f"error: {message}. `--help` lists what there is.\n")
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds a flag for each field of `RunConfig`, and `--config`. The values are checked by `load_config`."""
+    for name, field in RunConfig.model_fields.items():
+        if name == "workload":
+            continue
+        flag = "--" + name.replace("_", "-")
+        if field.annotation is bool:
+            parser.add_argument(flag, action="store_true", default=None, help=field.description)
+        else:
+            default = field.default if not field.is_required() else "the workload's"
+            shown = "" if default in ("", None) else f" (default: {default})"
+            parser.add_argument(flag, metavar=name.upper(), help=f"{field.description}{shown}")
+    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with values by field name")
+
+
+def given_values(namespace: argparse.Namespace) -> dict[str, Any]:
+    """Returns the fields of `RunConfig` that were given on the command line."""
+    values = vars(namespace)
+    return {name: values[name] for name in RunConfig.model_fields if values.get(name) is not None}
+
+
+def run_command(command: Callable[[], int]) -> int:
+    """Runs an entry point; an `AnnlibError` becomes one line and its exit code, Ctrl-C becomes 130."""
+    try:
+        return command()
+    except AnnlibError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)  # noqa: T201
+        return 130

@@ -1,0 +1,69 @@
+"""What the terminal shows while a run trains: a progress bar where someone watches, plain lines elsewhere."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+# Plain lines come at most this often, in seconds: epochs may take milliseconds.
+LINE_EVERY_S = 0.5
+
+
+class RunDisplay:
+    """Shows the epochs of a run.
+
+    Args:
+        console: where to print.
+        epochs: number of the last epoch.
+        metric: the metric to show beside the loss.
+    """
+
+    def __init__(self, console: Console, *, epochs: int, metric: str) -> None:
+        self._console = console
+        self._epochs = epochs
+        self._metric = metric
+        self._last_line = 0.0
+        self._progress: Progress | None = None
+        if console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[line]}"))
+            self._progress = Progress(*columns, TimeRemainingColumn(), console=console)
+            self._task = self._progress.add_task("epoch 0", total=epochs, line="starting")
+
+    def __enter__(self) -> "RunDisplay":
+        if self._progress is not None:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+
+    def show(self, row: Mapping[str, Any]) -> None:
+        """Shows one row of the history."""
+        epoch = int(row["epoch"])
+        parts = [f"loss {float(row['loss']):.4f}"]
+        for name in ("val_loss", f"val_{self._metric}"):
+            if name in row:
+                parts.append(f"{name} {float(row[name]):.4f}")
+        parts.append(f"{float(row['samples_per_s']):,.0f} samples/s")
+        line = "  ".join(parts)
+        if self._progress is not None:
+            description = f"epoch {epoch}/{self._epochs}"
+            self._progress.update(self._task, completed=epoch, description=description, line=line)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= LINE_EVERY_S or epoch == self._epochs:
+            self._last_line = now
+            self._console.print(f"epoch {epoch}/{self._epochs}  {line}", soft_wrap=True, highlight=False)
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
+    """Returns the final metrics as a table, a row a split."""
+    names = list(next(iter(metrics.values())))
+    table = Table("split", *names)
+    for split, values in metrics.items():
+        table.add_row(split, *(f"{values[name]:.4f}" for name in names))
+    return table

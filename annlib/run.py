@@ -1,0 +1,195 @@
+"""One run from its configuration to its last file: what `jobs/train.py` calls."""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from annlib.artifacts import RunDirectory, write_atomically
+from annlib.config import RunConfig
+from annlib.errors import ClusterError
+from annlib.reporting.terminal import RunDisplay, metrics_table
+from annlib.training.workload import Workload
+
+logger = logging.getLogger(__name__)
+
+EXIT_INTERRUPTED = 130
+_PACKAGES = ("annlib", "tensorflow", "keras", "ray", "numpy", "scikit-learn")
+
+
+def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
+    """Trains a workload and leaves everything in the run directory.
+
+    Args:
+        config: the whole configuration.
+        workload: what to train.
+        console: where progress and results are printed; the last line is the run directory.
+
+    Returns:
+        The exit code: 0, or 130 after Ctrl-C, when a checkpoint was left.
+
+    Raises:
+        AnnlibError: bad input, before anything was written; or training could not go on.
+    """
+    run = RunDirectory(config.run_path)
+    finished = run.read_metrics()
+    if finished is not None and len(run.read_history()) >= config.epochs:
+        console.print(f"run {config.name} is finished: {config.epochs} epochs are done", highlight=False)
+        _print_results(console, finished, run)
+        return 0
+    # Before the run directory exists, so that a missing file leaves nothing behind.
+    workload.load_data(config.data_dir)
+    with contextlib.ExitStack() as stack:
+        if config.num_workers > 0:
+            # Ray's messages have no run directory yet.
+            with _error_stream_to(Path(os.devnull)):
+                from annlib.training import distributed
+
+                stack.enter_context(distributed.cluster(config))
+        run.create()
+        stack.enter_context(_error_stream_to(run.log))
+        stack.enter_context(_log_to(run.log))
+        write_atomically(run.config, config.to_yaml().encode())
+        with RunDisplay(console, epochs=config.epochs, metric=workload.metric) as display:
+            result = _train_on_ray(config, workload, run, display) if config.num_workers else None
+            if result is None:
+                result = _train_here(config, workload, display, console)
+        return _finish(config, run, result, console)
+
+
+def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, console: Console) -> dict[str, Any]:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    import tensorflow as tf
+
+    from annlib.training.worker import WorkerContext, default_strategy, train_worker
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if config.use_gpu and not gpus:
+        raise ClusterError("--use-gpu needs a GPU: TensorFlow sees none here. Leave it out, or install annlib[gpu].")
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    with _interrupts(console) as interrupts:
+        context = WorkerContext(
+            rank=0,
+            strategy=default_strategy(),
+            report=lambda metrics, path: None,
+            stop_requested=lambda: bool(interrupts),
+            on_row=display.show,
+            on_resume=lambda epochs: console.print(f"resuming after epoch {epochs}", highlight=False),
+        )
+        return train_worker(config, workload, context)
+
+
+def _train_on_ray(config: RunConfig, workload: Workload, run: RunDirectory, display: RunDisplay) -> dict[str, Any]:
+    from annlib.training import distributed
+
+    shown = len(run.read_history())
+
+    def follow() -> None:
+        nonlocal shown
+        rows = run.read_history()
+        # After a resume the file may have become shorter.
+        shown = min(shown, len(rows))
+        for row in rows[shown:]:
+            display.show(row)
+        shown = len(rows)
+
+    result = distributed.train(config, workload, follow)
+    follow()
+    return result
+
+
+def _finish(config: RunConfig, run: RunDirectory, result: dict[str, Any], console: Console) -> int:
+    if result["interrupted"]:
+        done = len(run.read_history())
+        console.print(
+            f"interrupted after epoch {done} of {config.epochs}; the same command with --name {config.name} goes on",
+            highlight=False,
+            soft_wrap=True,
+        )
+        console.print(str(run.path), highlight=False, soft_wrap=True)
+        return EXIT_INTERRUPTED
+    from annlib.reporting.plots import plot_learning_curves
+
+    metrics = {
+        **result["metrics"],
+        "seconds": result["seconds"],
+        "samples_per_s": result["samples_per_s"],
+        "num_workers": config.num_workers,
+        "versions": {"python": platform.python_version(), **_versions()},
+    }
+    plot_learning_curves(run.read_history(), run.learning_curves, title=f"{config.workload}: {config.name}")
+    # Last, because a run with this file is a finished one.
+    write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
+    _print_results(console, metrics, run)
+    return 0
+
+
+def _print_results(console: Console, metrics: dict[str, Any], run: RunDirectory) -> None:
+    console.print(metrics_table({split: metrics[split] for split in ("train", "validation", "test")}))
+    console.print(f"trained in {metrics['seconds']:.1f} s, {metrics['samples_per_s']:,.0f} samples/s", highlight=False)
+    console.print(str(run.path), highlight=False, soft_wrap=True)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[package] = importlib.metadata.version(package)
+    return found
+
+
+@contextlib.contextmanager
+def _interrupts(console: Console) -> Iterator[list[int]]:
+    """Collects Ctrl-C: the first one stops after the epoch, the second one at once."""
+    received: list[int] = []
+
+    def handle(signum: int, frame: Any) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(signum)
+        console.print("stopping after this epoch; Ctrl-C again stops at once", highlight=False)
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextlib.contextmanager
+def _error_stream_to(path: Path) -> Iterator[None]:
+    """Sends what C++ libraries and Ray write to the process' error stream to a file."""
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with path.open("a") as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+@contextlib.contextmanager
+def _log_to(path: Path) -> Iterator[None]:
+    handler = logging.FileHandler(path)
+    handler.setFormatter(logging.Formatter("%(asctime)s driver %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    logging.getLogger("annlib").setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()

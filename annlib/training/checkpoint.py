@@ -1,0 +1,135 @@
+"""Checkpoints: everything a run needs to go on after an epoch as if it had never stopped.
+
+`checkpoints/epoch-00012/` holds `model.keras`, which any Keras program loads, `state.npz` with all variables in order
+(weights, statistics, seeds, optimizer), and `manifest.json`, which names the other files' SHA-256.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from annlib.errors import CheckpointError
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+NUM_KEPT = 2
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a run is.
+
+    Args:
+        epoch: number of completed epochs.
+        history: a row for each completed epoch.
+        identity: what a resumed run must have in common: workload, seed, hyperparameters, data fingerprint.
+    """
+
+    epoch: int
+    history: list[dict[str, Any]]
+    identity: dict[str, Any]
+
+
+def save(directory: Path, model: keras.Model, progress: Progress) -> Path:
+    """Writes a checkpoint under a temporary name, then renames it; returns its path. Keeps the newest few."""
+    path = directory / f"epoch-{progress.epoch:05d}"
+    temporary = directory / f".{path.name}.{uuid.uuid4().hex}.tmp"
+    temporary.mkdir(parents=True)
+    try:
+        model.save(temporary / "model.keras")
+        values = {f"{i:05d}": variable.numpy() for i, variable in enumerate(_variables(model))}
+        with (temporary / "state.npz").open("wb") as file:
+            np.savez(file, **values)
+        files = {name: _sha256(temporary / name) for name in ("model.keras", "state.npz")}
+        manifest = {"format_version": FORMAT_VERSION, **dataclasses.asdict(progress), "sha256": files}
+        (temporary / "manifest.json").write_text(json.dumps(manifest))
+        if path.exists():
+            # Of the same epoch, for the order of batches and the weights depend on nothing else.
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for old in _newest_first(directory)[NUM_KEPT:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def restore(directory: Path, model: keras.Model, identity: dict[str, Any]) -> Progress | None:
+    """Loads the newest sound checkpoint into a built model; None where there is none.
+
+    Raises:
+        CheckpointError: the newest sound checkpoint is of another model, data set, seed or hyperparameters.
+    """
+    for path in _newest_first(directory):
+        try:
+            progress, values = _read(path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            logger.warning("checkpoint %s is damaged and is passed over: %s", path, error)
+            continue
+        check_identity(path, progress.identity, identity)
+        variables = _variables(model)
+        if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
+            raise CheckpointError(
+                f"checkpoint {path} is of another model: expected {len(variables)} variables of the same shapes, "
+                f"received {len(values)}. Give another --name, or the model it was made with."
+            )
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return progress
+    return None
+
+
+def check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Refuses to go on with a run under other hyperparameters, data or seed.
+
+    Raises:
+        CheckpointError: they differ; names the first difference.
+    """
+    for name, value in expected.items():
+        if found.get(name) != value:
+            raise CheckpointError(
+                f"{path} was made with {name}={found.get(name)}: expected {name}={value}. Use the earlier value to "
+                "resume, or give another --name to start anew."
+            )
+
+
+def _read(path: Path) -> tuple[Progress, list[np.ndarray[Any, Any]]]:
+    manifest = json.loads((path / "manifest.json").read_text())
+    if manifest["format_version"] != FORMAT_VERSION:
+        raise ValueError(f"format version {manifest['format_version']}, this annlib reads {FORMAT_VERSION}")
+    for name, digest in manifest["sha256"].items():
+        if _sha256(path / name) != digest:
+            raise ValueError(f"{name} does not have the SHA-256 of the manifest")
+    with np.load(path / "state.npz", allow_pickle=False) as arrays:
+        values = [arrays[key] for key in sorted(arrays.files)]
+    progress = Progress(epoch=manifest["epoch"], history=manifest["history"], identity=manifest["identity"])
+    return progress, values
+
+
+def _variables(model: keras.Model) -> list[keras.Variable]:
+    variables: list[keras.Variable] = [
+        *model.trainable_variables,
+        *model.non_trainable_variables,
+        *model.optimizer.variables,
+    ]
+    return variables
+
+
+def _newest_first(directory: Path) -> list[Path]:
+    return sorted((path for path in directory.glob("epoch-*") if path.is_dir()), reverse=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

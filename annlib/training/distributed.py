@@ -1,0 +1,197 @@
+"""Runs `train_worker` on Ray Train's workers. The only module that imports ray."""
+
+import contextlib
+import json
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train import CheckpointConfig, ScalingConfig
+from ray.train.tensorflow import TensorflowTrainer
+
+from annlib.artifacts import RunDirectory, write_atomically
+from annlib.config import RunConfig
+from annlib.errors import AnnlibError, ClusterError, TrainingError
+from annlib.training.workload import Workload
+
+logger = logging.getLogger(__name__)
+
+# How often the driver looks at the history file, in seconds.
+POLL_S = 0.3
+# The run's own files stay apart from what Ray Train keeps for itself.
+_RAY_DIRECTORY = ".ray"
+_RESULT_FILE = ".result.json"
+
+
+@contextlib.contextmanager
+def cluster(config: RunConfig) -> Iterator[None]:
+    """Connects to the running Ray cluster, or starts one in this machine, and checks that it is large enough.
+
+    Raises:
+        ClusterError: there are too few CPUs or GPUs for the workers.
+    """
+    started = not ray.is_initialized()
+    if started:
+        # Ray Train polls its workers this often: with the default of 2 s no run takes less than some multiple of it.
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.1")
+        _initialize()
+    try:
+        resources = ray.cluster_resources()
+        _check_size(config, resources)
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _initialize() -> None:
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.WARNING,
+        "runtime_env": {"env_vars": {"PYTHONPATH": path}},
+    }
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(**options)
+        return
+    try:
+        ray.init(address="auto", **options)
+    except ConnectionError:
+        # No cluster runs here. Loopback and no dashboard: nobody else shall reach what runs for this command only.
+        ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+
+
+def _check_size(config: RunConfig, resources: dict[str, float]) -> None:
+    needs = {"CPU": config.num_workers * config.cpus_per_worker, "GPU": config.num_workers if config.use_gpu else 0}
+    for kind, needed in needs.items():
+        available = int(resources.get(kind, 0))
+        if needed > available:
+            raise ClusterError(
+                f"the Ray cluster has {available} {kind}s: {config.num_workers} workers need {needed}. Give a smaller "
+                "--num-workers, or add nodes to the cluster."
+            )
+
+
+def train(config: RunConfig, workload: Workload, follow: Callable[[], None]) -> dict[str, Any]:
+    """Trains on the connected cluster.
+
+    Args:
+        config: a configuration with `num_workers` of 1 or more.
+        workload: what to train.
+        follow: called every `POLL_S` while the workers train, to show what they have written.
+
+    Returns:
+        What `train_worker` returns on rank 0.
+
+    Raises:
+        AnnlibError: as the workers raised it.
+        TrainingError: a worker failed in another way.
+        KeyboardInterrupt: the user asked twice to stop.
+    """
+    run = RunDirectory(config.run_path)
+    result_file = run.path / _RESULT_FILE
+    result_file.unlink(missing_ok=True)
+    trainer = TensorflowTrainer(
+        _train_loop,
+        train_loop_config={"config": config.model_dump(mode="json"), "workload": workload},
+        scaling_config=ScalingConfig(
+            num_workers=config.num_workers,
+            use_gpu=config.use_gpu,
+            resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if config.use_gpu else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            # A name of its own for each start: annlib's checkpoints are what a run resumes from, not Ray's records.
+            name=f"start-{len(list((run.path / _RAY_DIRECTORY).glob('start-*'))) + 1}",
+            storage_path=str(run.path / _RAY_DIRECTORY),
+            checkpoint_config=CheckpointConfig(),
+        ),
+    )
+    failures: list[BaseException] = []
+    # Ray's own handler of Ctrl-C, set by a `fit` in the main thread, ends the workers without a checkpoint.
+    thread = threading.Thread(target=_fit, args=(trainer, failures), daemon=True)
+    thread.start()
+    _wait(thread, run, follow)
+    if result_file.exists():
+        result: dict[str, Any] = json.loads(result_file.read_text())
+        result_file.unlink()
+        if "error" in result:
+            error = AnnlibError(result["error"])
+            error.exit_code = result["exit_code"]
+            raise error
+        return result
+    cause = " ".join(str(failures[0]).split()) if failures else "the workers left no result"
+    raise TrainingError(f"a Ray worker failed: {cause[-400:]}. The whole log is in {run.log}.")
+
+
+def _fit(trainer: TensorflowTrainer, failures: list[BaseException]) -> None:
+    try:
+        trainer.fit()
+    except BaseException as error:
+        logger.exception("Ray Train failed")
+        failures.append(error)
+
+
+def _wait(thread: threading.Thread, run: RunDirectory, follow: Callable[[], None]) -> None:
+    asked = False
+    while thread.is_alive():
+        try:
+            thread.join(POLL_S)
+            follow()
+        except KeyboardInterrupt:
+            if asked:
+                raise
+            asked = True
+            run.stop_request.touch()
+
+
+def _train_loop(arguments: dict[str, Any]) -> None:
+    """Runs on each worker."""
+    config = RunConfig.model_validate(arguments["config"])
+    rank = ray.train.get_context().get_world_rank()
+    run = RunDirectory(config.run_path)
+    _log_to(run.log, rank)
+
+    import tensorflow as tf
+
+    from annlib.training.worker import WorkerContext, train_worker
+
+    tf.config.threading.set_intra_op_parallelism_threads(config.cpus_per_worker)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    context = WorkerContext(
+        rank=rank,
+        strategy=tf.distribute.MultiWorkerMirroredStrategy(),
+        report=_report,
+        stop_requested=lambda: rank == 0 and run.stop_request.exists(),
+        on_row=lambda row: None,
+        on_resume=lambda epochs: logger.info("resuming after epoch %d", epochs),
+    )
+    try:
+        result = train_worker(config, arguments["workload"], context)
+    except AnnlibError as error:
+        # Every rank meets the same error: a message for the user, not a failure for Ray to try again.
+        result = {"error": str(error), "exit_code": error.exit_code}
+    if rank == 0:
+        write_atomically(run.path / _RESULT_FILE, json.dumps(result).encode())
+
+
+def _report(metrics: dict[str, Any], path: Path | None) -> None:
+    checkpoint = None if path is None else ray.train.Checkpoint.from_directory(str(path))
+    # The checkpoint is on the run's storage already.
+    ray.train.report(metrics, checkpoint=checkpoint, checkpoint_upload_mode=ray.train.CheckpointUploadMode.NO_UPLOAD)
+
+
+def _log_to(path: Path, rank: int) -> None:
+    """Sends this process' log lines, and what TensorFlow writes to the error stream, to the run's log."""
+    file = path.open("a", buffering=1)
+    os.dup2(file.fileno(), 2)
+    handler = logging.StreamHandler(file)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s rank {rank} %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("annlib").setLevel(logging.INFO)
