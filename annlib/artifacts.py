@@ -105,7 +105,7 @@ class RunDirectory:
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes all rows; the columns are those of the row that has the most."""
-        columns = list(max(rows, key=len)) if rows else ["epoch"]
+        columns = list(max(rows, key=lambda row: len(row))) if rows else ["epoch"]
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()

@@ -9,12 +9,13 @@ import tensorflow as tf
 
 from annlib.artifacts import RunDirectory
 from annlib.training import checkpoint
+from annlib.training.engine.fit import current_learning_rate
 
 # A reader of history.csv sees an epoch this much later at most; epochs of milliseconds are not slowed by the file.
 HISTORY_EVERY_S = 0.5
 
 
-class RunCallback(keras.callbacks.Callback):
+class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
     """Keeps the run directory up to date. Rank 0 writes; all ranks report equally often, as Ray Train demands.
 
     Args:
@@ -67,7 +68,7 @@ class RunCallback(keras.callbacks.Callback):
         row = {
             "epoch": epoch + 1,
             **{name: float(value) for name, value in (logs or {}).items() if not hasattr(value, "__len__")},
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "learning_rate": current_learning_rate(self.model.optimizer),
             "seconds": seconds,
             "samples_per_s": self._num_samples / seconds,
         }

@@ -186,7 +186,7 @@ class _Session:
         if loss is None or np.all(np.isfinite(loss)):
             return
         optimizer = self.model.optimizer
-        rate = float(optimizer.learning_rate) if optimizer is not None else math.nan
+        rate = current_learning_rate(optimizer) if optimizer is not None else math.nan
         raise NonFiniteLossError(
             f"the loss became {loss} in epoch {epoch + 1} with learning rate {rate:g}: expected a finite loss. Try a "
             "smaller learning rate, or clipnorm=1.0 in the optimizer, and check the data for huge or missing values."
@@ -209,6 +209,11 @@ class _Evaluation:
         callbacks.on_test_batch_end(self.num_steps - 1, logs)
         callbacks.on_test_end(logs)
         return logs
+
+
+def current_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """Returns the learning rate of the next step, also of a schedule and under a distribution strategy."""
+    return float(tf.convert_to_tensor(optimizer.learning_rate).numpy())
 
 
 def evaluate(
