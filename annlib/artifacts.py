@@ -104,8 +104,8 @@ class RunDirectory:
         return metrics
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes all rows; the columns are those of the row that has the most."""
-        columns = list(max(rows, key=lambda row: len(row))) if rows else ["epoch"]
+        """Writes all rows; the columns are those of the last one."""
+        columns = list(rows[-1]) if rows else ["epoch"]
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()

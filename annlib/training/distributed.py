@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 
 # How often the driver looks at the history file, in seconds.
 POLL_S = 0.3
-# The run's own files stay apart from what Ray Train keeps for itself.
-_RAY_DIRECTORY = ".ray"
+# Ray Train's list of the checkpoints of earlier starts. annlib's manifests are what a run resumes from, and some of the
+# checkpoints that Ray lists are deleted by then.
+_RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
 _RESULT_FILE = ".result.json"
 
 
@@ -97,6 +98,7 @@ def train(config: RunConfig, workload: Workload, follow: Callable[[], None]) -> 
     run = RunDirectory(config.run_path)
     result_file = run.path / _RESULT_FILE
     result_file.unlink(missing_ok=True)
+    (run.path / _RAY_SNAPSHOT).unlink(missing_ok=True)
     trainer = TensorflowTrainer(
         _train_loop,
         train_loop_config={"config": config.model_dump(mode="json"), "workload": workload},
@@ -106,9 +108,9 @@ def train(config: RunConfig, workload: Workload, follow: Callable[[], None]) -> 
             resources_per_worker={"CPU": config.cpus_per_worker, **({"GPU": 1} if config.use_gpu else {})},
         ),
         run_config=ray.train.RunConfig(
-            # A name of its own for each start: annlib's checkpoints are what a run resumes from, not Ray's records.
-            name=f"start-{len(list((run.path / _RAY_DIRECTORY).glob('start-*'))) + 1}",
-            storage_path=str(run.path / _RAY_DIRECTORY),
+            # Ray registers the checkpoints where they are, which have to be below its own directory.
+            name=run.path.name,
+            storage_path=str(run.path.parent),
             checkpoint_config=CheckpointConfig(),
         ),
     )

@@ -75,7 +75,11 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     callback = _fit(model, data, config, context, run, progress)
     seconds = time.perf_counter() - started
     num_samples = len(data.train) * (len(callback.rows) - progress.epoch)
-    result: dict[str, Any] = {"interrupted": callback.interrupted, "seconds": seconds, "samples_per_s": num_samples / seconds}
+    result: dict[str, Any] = {
+        "interrupted": callback.interrupted,
+        "seconds": seconds,
+        "samples_per_s": num_samples / seconds,
+    }
     if callback.interrupted:
         return result
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
