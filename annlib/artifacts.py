@@ -95,7 +95,7 @@ class RunDirectory:
         """Returns the final metrics, or None while the run is not finished."""
         try:
             metrics: dict[str, Any] = json.loads(self.metrics.read_text())
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise StorageError(

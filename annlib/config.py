@@ -136,14 +136,16 @@ def _describe(error: ValidationError, places: Mapping[str, str]) -> str:
     place = places.get(name, "the command line")
     if first["type"] == "extra_forbidden":
         return (
-            f"{name!r} in {place} is unknown{_did_you_mean(name, RunConfig.model_fields)}: expected one of "
+            f"{name!r} from {place} is unknown{_did_you_mean(name, RunConfig.model_fields)}: expected one of "
             f"{', '.join(RunConfig.model_fields)}. Correct or remove it."
         )
     if first["type"] == "missing":
         return f"{name} is missing: expected a value. Give --{name.replace('_', '-')}."
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+    if expected.startswith(("greater", "less")):
+        expected = f"a value {expected}"
     return (
-        f"{name} in {place} is wrong: expected {expected.removeprefix('expected ')}, received {first['input']!r}. "
+        f"{name} from {place} is wrong: expected {expected.removeprefix('expected ')}, received {first['input']!r}. "
         f"Correct --{name.replace('_', '-')}."
     )
 

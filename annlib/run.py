@@ -18,6 +18,7 @@ from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.errors import ClusterError
 from annlib.reporting.terminal import RunDisplay, metrics_table
+from annlib.training import checkpoint
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -41,13 +42,16 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         AnnlibError: bad input, before anything was written; or training could not go on.
     """
     run = RunDirectory(config.run_path)
+    # Before the run directory exists or changes, so that bad input leaves nothing behind.
+    data = workload.load_data(config.data_dir)
+    checkpoint.check_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()
-    if finished is not None and len(run.read_history()) >= config.epochs:
-        console.print(f"run {config.name} is finished: {config.epochs} epochs are done", highlight=False)
+    num_done = len(run.read_history()) if finished is not None else 0
+    if finished is not None and num_done >= config.epochs:
+        console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
         _print_results(console, finished, run)
         return 0
-    # Before the run directory exists, so that a missing file leaves nothing behind.
-    workload.load_data(config.data_dir)
+    del data
     with contextlib.ExitStack() as stack:
         if config.num_workers > 0:
             # Ray's messages have no run directory yet.

@@ -4,6 +4,7 @@
 (weights, statistics, seeds, optimizer), and `manifest.json`, which names the other files' SHA-256.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -11,18 +12,25 @@ import logging
 import os
 import shutil
 import uuid
+import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
+from annlib.config import RunConfig
+from annlib.data import Dataset
 from annlib.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import keras
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 NUM_KEPT = 2
+# What reading a damaged checkpoint raises.
+_DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +48,18 @@ class Progress:
     identity: dict[str, Any]
 
 
-def save(directory: Path, model: keras.Model, progress: Progress) -> Path:
+def identity(config: RunConfig, data: Dataset) -> dict[str, Any]:
+    """Returns what two starts of one run must have in common."""
+    return {
+        "workload": config.workload,
+        "seed": config.seed,
+        "global_batch_size": config.global_batch_size,
+        "learning_rate": config.learning_rate,
+        "data_fingerprint": data.fingerprint,
+    }
+
+
+def save(directory: Path, model: "keras.Model", progress: Progress) -> Path:
     """Writes a checkpoint under a temporary name, then renames it; returns its path. Keeps the newest few."""
     path = directory / f"epoch-{progress.epoch:05d}"
     temporary = directory / f".{path.name}.{uuid.uuid4().hex}.tmp"
@@ -65,7 +84,7 @@ def save(directory: Path, model: keras.Model, progress: Progress) -> Path:
     return path
 
 
-def restore(directory: Path, model: keras.Model, identity: dict[str, Any]) -> Progress | None:
+def restore(directory: Path, model: "keras.Model", identity: dict[str, Any]) -> Progress | None:
     """Loads the newest sound checkpoint into a built model; None where there is none.
 
     Raises:
@@ -74,10 +93,10 @@ def restore(directory: Path, model: keras.Model, identity: dict[str, Any]) -> Pr
     for path in _newest_first(directory):
         try:
             progress, values = _read(path)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except _DAMAGE as error:
             logger.warning("checkpoint %s is damaged and is passed over: %s", path, error)
             continue
-        check_identity(path, progress.identity, identity)
+        _check_identity(path, progress.identity, identity)
         variables = _variables(model)
         if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
             raise CheckpointError(
@@ -90,12 +109,19 @@ def restore(directory: Path, model: keras.Model, identity: dict[str, Any]) -> Pr
     return None
 
 
-def check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """Refuses to go on with a run under other hyperparameters, data or seed.
+def check_resumable(directory: Path, identity: dict[str, Any]) -> None:
+    """Refuses, before anything starts, to go on with a run under other hyperparameters, data or seed.
 
     Raises:
-        CheckpointError: they differ; names the first difference.
+        CheckpointError: the newest sound checkpoint has another identity; names the first difference.
     """
+    for path in _newest_first(directory):
+        with contextlib.suppress(*_DAMAGE):
+            _check_identity(path, _read(path)[0].identity, identity)
+            return
+
+
+def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
     for name, value in expected.items():
         if found.get(name) != value:
             raise CheckpointError(
@@ -117,7 +143,7 @@ def _read(path: Path) -> tuple[Progress, list[np.ndarray[Any, Any]]]:
     return progress, values
 
 
-def _variables(model: keras.Model) -> list[keras.Variable]:
+def _variables(model: "keras.Model") -> "list[keras.Variable]":
     variables: list[keras.Variable] = [
         *model.trainable_variables,
         *model.non_trainable_variables,

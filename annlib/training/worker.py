@@ -41,17 +41,6 @@ class WorkerContext:
     on_resume: Callable[[int], None]
 
 
-def identity(config: RunConfig, data: Dataset) -> dict[str, Any]:
-    """Returns what two starts of one run must have in common."""
-    return {
-        "workload": config.workload,
-        "seed": config.seed,
-        "global_batch_size": config.global_batch_size,
-        "learning_rate": config.learning_rate,
-        "data_fingerprint": data.fingerprint,
-    }
-
-
 def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) -> dict[str, Any]:
     """Trains and evaluates the workload.
 
@@ -65,7 +54,7 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     with context.strategy.scope():
         model = workload.build_model(data, config)
         model.optimizer.build(model.trainable_variables)
-    expected = identity(config, data)
+    expected = checkpoint.identity(config, data)
     progress = checkpoint.restore(run.checkpoints, model, expected)
     if progress is None:
         progress = checkpoint.Progress(epoch=0, history=[], identity=expected)
