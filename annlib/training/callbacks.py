@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from annlib.artifacts import RunDirectory
 from annlib.training import checkpoint
 from annlib.training.engine.fit import current_learning_rate
+from annlib.training.engine.replicated import sum_over_replicas
 
 # A reader of history.csv sees an epoch this much later at most; epochs of milliseconds are not slowed by the file.
 HISTORY_EVERY_S = 0.5
@@ -103,10 +103,5 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         strategy = self.model.distribute_strategy
         if strategy.num_replicas_in_sync == 1:
             return wants
-
-        def votes() -> tf.Tensor:
-            own = tf.constant([float(want and self._is_chief) for want in wants])
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own)
-
-        total = strategy.experimental_local_results(strategy.run(tf.function(votes)))[0]
-        return [bool(value > 0) for value in total.numpy()]
+        votes = sum_over_replicas(strategy, [float(want and self._is_chief) for want in wants])
+        return [vote > 0 for vote in votes]

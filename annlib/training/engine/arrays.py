@@ -80,9 +80,9 @@ def _to_tensor(name: str, leaf: Any) -> tf.Tensor:
             "Convert it first, for example with numpy.asarray."
         )
     array = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
-    if array.dtype == object:
+    if not tf.is_tensor(array) and array.dtype.kind not in "biufc" and not _is_ml_float(array):
         raise DataError(
-            f"{name} has dtype object: expected numbers. Convert the columns to numbers, or encode the categories."
+            f"{name} has dtype {array.dtype}: expected numbers. Convert the columns to numbers, or encode the categories."
         )
     if len(array.shape) == 0 or array.shape[0] == 0:
         raise DataError(f"{name} has shape {tuple(array.shape)}: expected at least one sample in the first dimension.")
@@ -117,3 +117,8 @@ def _class_weight_to_sample_weight(y: Any, class_weight: Mapping[int, float]) ->
     classes, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
     weights = np.array([class_weight.get(int(c), 1.0) for c in classes], dtype=keras.config.floatx())
     return weights[inverse.reshape(labels.shape)]
+
+
+def _is_ml_float(array: np.ndarray[Any, Any]) -> bool:
+    """Tells whether the dtype is one that NumPy itself does not have, such as bfloat16."""
+    return array.dtype.name in ("bfloat16", "float8_e4m3fn", "float8_e5m2")

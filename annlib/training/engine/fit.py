@@ -15,6 +15,7 @@ from annlib.errors import ConfigError, NonFiniteLossError
 from annlib.training.engine.arrays import Tensors, as_dataset, num_rows, split_off_validation
 from annlib.training.engine.compilation import choose_compilation, is_distributed
 from annlib.training.engine.program import Logs, Program
+from annlib.training.engine.replicated import sum_over_replicas
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +88,9 @@ def fit(
     session.prepare(num_epochs=epochs - initial_epoch)
     evaluation = None
     if validation is not None:
-        evaluation = _Evaluation(model, validation, validation_batch_size or batch_size, epochs - initial_epoch)
+        rows = batch_size if validation_batch_size is None else validation_batch_size
+        rows = _check_integer("validation_batch_size", rows, minimum=1)
+        evaluation = _Evaluation(model, validation, rows, epochs - initial_epoch)
     callback_list = _callback_list(callbacks, model, verbose, epochs, session.num_steps)
     return _train(session, evaluation, callback_list, initial_epoch, epochs)
 
@@ -158,14 +161,8 @@ class _Session:
         """Tells whether a callback asked to stop; all workers get the same answer, so that none waits for another."""
         if not is_distributed(self.model):
             return bool(self.model.stop_training)
-        strategy = self.model.distribute_strategy
-
-        def votes() -> tf.Tensor:
-            vote = tf.constant(1.0 if self.model.stop_training else 0.0)
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, vote)
-
-        total = strategy.experimental_local_results(strategy.run(tf.function(votes)))[0]
-        self.model.stop_training = bool(total > 0)
+        votes = sum_over_replicas(self.model.distribute_strategy, [float(self.model.stop_training)])
+        self.model.stop_training = votes[0] > 0
         return bool(self.model.stop_training)
 
     def _chunk_steps(self) -> int:
@@ -175,9 +172,18 @@ class _Session:
 
     def _learn_speed(self, first: int, last: int, seconds: float) -> None:
         # The very first call also traces and compiles, so its time says nothing about the steps.
-        if self._compiled:
-            self._step_s = seconds / (last - first)
-        self._compiled = True
+        if not self._compiled:
+            self._compiled = True
+            return
+        step_s = seconds / (last - first)
+        if is_distributed(self.model):
+            # A chunk ends with a collective, so all workers need chunks of the same size. They agree on one speed,
+            # once: clocks differ.
+            if self._step_s is not None:
+                return
+            strategy = self.model.distribute_strategy
+            step_s = sum_over_replicas(strategy, [step_s])[0] / strategy.num_replicas_in_sync
+        self._step_s = step_s
 
     _compiled = False
 

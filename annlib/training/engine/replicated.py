@@ -6,7 +6,8 @@ global batch; a run with one replica and a run with many follow the same curve.
 """
 
 import contextlib
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -173,6 +174,18 @@ def _all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[
     flat = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
     parts = tf.split(flat, [int(np.prod(value.shape)) for value in values])
     return [tf.cast(tf.reshape(part, value.shape), value.dtype) for part, value in zip(parts, values, strict=True)]
+
+
+def sum_over_replicas(strategy: tf.distribute.Strategy, values: Sequence[float]) -> list[float]:
+    """Returns each value summed over all replicas, the same on every worker. All workers have to call it."""
+    total = _summing_function(strategy)(tf.constant(values, tf.float32))
+    return [float(value) for value in strategy.experimental_local_results(total)[0].numpy()]
+
+
+@functools.cache
+def _summing_function(strategy: tf.distribute.Strategy) -> Any:
+    # Kept for each strategy, for tracing a new function takes longer than the sum.
+    return tf.function(lambda values: strategy.run(lambda v: _all_reduce([v])[0], args=(values,)), autograph=False)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,167 @@
+"""One process of the tests of the engine under a distribution strategy; also holds the cases for their reference.
+
+    python engine_worker.py OUT.npz multi|mirrored BATCH_SIZE
+
+`multi` expects TF_CONFIG in the environment; `mirrored` splits the CPU into two logical devices.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+import annlib
+from annlib.errors import ConfigError
+
+EPOCHS = 3
+layers, optimizers = keras.layers, keras.optimizers
+rng = np.random.default_rng(11)
+
+
+class Case(NamedTuple):
+    rows: int
+    model: Callable[[], keras.Model]
+    optimizer: Callable[[], keras.optimizers.Optimizer]
+    binary: bool = False
+    sample_weight: bool = False
+
+
+X = rng.normal(size=(103, 6)).astype("float32")
+Y = rng.integers(0, 3, 103)
+SAMPLE_WEIGHT = rng.random(103).astype("float32")
+
+
+def dense() -> keras.Model:
+    hidden = layers.Dense(8, activation="tanh", kernel_regularizer="l2")
+    return keras.Sequential([keras.Input((6,)), hidden, layers.Dense(3, activation="softmax")])
+
+
+def normalized() -> keras.Model:
+    hidden = [layers.Dense(8, activation="tanh"), layers.BatchNormalization(momentum=0.8)]
+    return keras.Sequential([keras.Input((6,)), *hidden, layers.Dense(3, activation="softmax")])
+
+
+def binary() -> keras.Model:
+    return keras.Sequential([keras.Input((6,)), layers.Dense(1, activation="sigmoid")])
+
+
+class OwnStep(keras.Model):
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = layers.Dense(3, activation="softmax")
+
+    def call(self, x: Any) -> Any:
+        return self.out(x)
+
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(data)
+
+
+def _sgd() -> keras.optimizers.Optimizer:
+    return optimizers.SGD(0.05, momentum=0.5)
+
+
+def _adam() -> keras.optimizers.Optimizer:
+    return optimizers.Adam(0.01, clipnorm=0.1)
+
+
+def _adamw() -> keras.optimizers.Optimizer:
+    return optimizers.AdamW(optimizers.schedules.ExponentialDecay(0.01, 5, 0.8), global_clipnorm=0.5)
+
+
+# 103 rows in batches of 16 leave 7 rows, 97 rows leave one, which is fewer than there are workers.
+CASES = {
+    "sgd": Case(103, dense, _sgd),
+    "adam-clipnorm": Case(103, dense, _adam),
+    "adamw-schedule": Case(103, dense, _adamw),
+    "batch_normalization": Case(103, normalized, _sgd),
+    "sample_weight": Case(103, dense, _sgd, sample_weight=True),
+    "last_batch_of_one_row": Case(97, dense, _sgd),
+    "auc": Case(103, binary, _sgd, binary=True),
+}
+
+
+def compiled(case: Case) -> keras.Model:
+    keras.utils.set_random_seed(1)
+    model = case.model()
+    if case.binary:
+        metrics = [keras.metrics.AUC(name="auc"), keras.metrics.MeanSquaredError(name="mse")]
+        model.compile(optimizer=case.optimizer(), loss="binary_crossentropy", metrics=metrics)
+    else:
+        weighted = [keras.metrics.SparseCategoricalCrossentropy(name="cce")] if case.sample_weight else None
+        loss = "sparse_categorical_crossentropy"
+        model.compile(optimizer=case.optimizer(), loss=loss, metrics=["accuracy"], weighted_metrics=weighted)
+    return model
+
+
+def data(case: Case) -> tuple[np.ndarray, ...]:
+    y = (Y[: case.rows, None] > 0).astype("float32") if case.binary else Y[: case.rows]
+    parts = (X[: case.rows], y)
+    return (*parts, SAMPLE_WEIGHT[: case.rows]) if case.sample_weight else parts
+
+
+def arguments(case: Case, batch_size: int) -> dict[str, Any]:
+    parts = data(case)
+    weight = {"sample_weight": parts[2]} if case.sample_weight else {}
+    names = dict(zip(("x", "y"), parts[:2], strict=True))
+    fixed = {"batch_size": batch_size, "epochs": EPOCHS, "shuffle": False, "verbose": 0}
+    return {**names, **weight, **fixed, "validation_data": parts}
+
+
+def error_of(make: Callable[[], keras.Model], optimizer: keras.optimizers.Optimizer) -> str:
+    model = make()
+    model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy")
+    try:
+        annlib.fit(model, X, Y, verbose=0)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+def main(out: str, kind: str, batch_size: int) -> None:
+    if kind == "multi":
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        rank = strategy.cluster_resolver.task_id
+    else:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        rank = 0
+    found: dict[str, Any] = {"replicas": strategy.num_replicas_in_sync, "history": {}, "evaluate": {}}
+    arrays = {}
+    for name, case in CASES.items():
+        with strategy.scope():
+            model = compiled(case)
+        history = annlib.fit(model, **arguments(case, batch_size))
+        found["history"][name] = history.history
+        parts = dict(zip(("x", "y", "sample_weight"), data(case), strict=False))
+        found["evaluate"][name] = annlib.evaluate(model, **parts, batch_size=10, return_dict=True)
+        arrays.update({f"{name}/{i}": weight for i, weight in enumerate(model.get_weights())})
+
+    with strategy.scope():
+        model = compiled(CASES["sgd"])
+
+    def stop(epoch: int, logs: Any) -> None:
+        model.stop_training = epoch == 1
+
+    # Only the last process asks to stop.
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_end=stop)] if rank == _last_rank(strategy) else []
+    history = annlib.fit(model, X, Y, batch_size=batch_size, epochs=4, verbose=0, callbacks=callbacks)
+    found["epochs_until_stopped"] = len(history.history["loss"])
+    with strategy.scope():
+        found["accumulation"] = error_of(dense, optimizers.SGD(0.05, gradient_accumulation_steps=2))
+        found["own_step"] = error_of(OwnStep, optimizers.SGD(0.05))
+    np.savez(out, found=json.dumps(found), **arrays)
+
+
+def _last_rank(strategy: tf.distribute.Strategy) -> int:
+    resolver = strategy.cluster_resolver
+    return resolver.cluster_spec().num_tasks("worker") - 1 if resolver is not None and resolver.cluster_spec() else 0
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))

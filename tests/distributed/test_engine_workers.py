@@ -1,0 +1,201 @@
+"""Several plain processes, or several devices of one, train a model as one process of `keras.Model.fit` does."""
+
+import functools
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+PROGRAM = Path(__file__).with_name("engine_worker.py")
+REPOSITORY = Path(__file__).parents[2]
+BATCH_SIZE = 16
+TIMEOUT_S = 240
+TOLERANCE = 1e-5
+
+_spec = importlib.util.spec_from_file_location("engine_worker", PROGRAM)
+assert _spec is not None
+assert _spec.loader is not None
+worker: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(worker)
+
+
+class Outcome(NamedTuple):
+    found: dict[str, Any]
+    weights: dict[str, list[np.ndarray]]
+
+
+class Reference(NamedTuple):
+    history: dict[str, list[float]]
+    weights: list[np.ndarray]
+
+
+@functools.cache
+def reference(name: str) -> Reference:
+    model = worker.compiled(worker.CASES[name])
+    history = model.fit(**worker.arguments(worker.CASES[name], BATCH_SIZE))
+    return Reference(history.history, model.get_weights())
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for opened in sockets:
+            opened.bind(("127.0.0.1", 0))
+        return [opened.getsockname()[1] for opened in sockets]
+    finally:
+        for opened in sockets:
+            opened.close()
+
+
+def run_processes(directory: Path, kind: str, count: int) -> list[Outcome]:
+    """Starts the processes, waits for all, and stops those that are left when one fails or time is up."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
+    processes, logs, outs = [], [], []
+    try:
+        for index in range(count):
+            environment = {key: value for key, value in os.environ.items() if key != "TF_CONFIG"}
+            environment |= {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"}
+            environment["PYTHONPATH"] = os.pathsep.join(
+                filter(None, [str(REPOSITORY), environment.get("PYTHONPATH", "")])
+            )
+            if kind == "multi":
+                task = {"type": "worker", "index": index}
+                environment["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
+            outs.append(directory / f"{index}.npz")
+            logs.append(directory / f"{index}.log")
+            with logs[-1].open("w") as log:
+                command = [sys.executable, str(PROGRAM), str(outs[-1]), kind, str(BATCH_SIZE)]
+                processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
+        deadline = time.monotonic() + TIMEOUT_S
+        while any(process.poll() is None for process in processes):
+            failed = any(process.poll() not in (None, 0) for process in processes)
+            if failed or time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait(timeout=20)
+    for process, log in zip(processes, logs, strict=True):
+        assert process.returncode == 0, f"{kind} x {count}: exit {process.returncode}\n{log.read_text()[-3000:]}"
+    return [read(out) for out in outs]
+
+
+def read(path: Path) -> Outcome:
+    with np.load(path) as saved:
+        weights: dict[str, list[np.ndarray]] = {}
+        for key in saved.files:
+            if "/" in key:
+                weights.setdefault(key.rsplit("/", 1)[0], []).append(saved[key])
+        return Outcome(json.loads(str(saved["found"])), weights)
+
+
+WORLDS: dict[str, tuple[str, int, int]] = {
+    "2_workers": ("multi", 2, 2),
+    "3_workers": ("multi", 3, 3),
+    "2_devices": ("mirrored", 1, 2),
+}
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Outcome]]:
+    """Starts the processes of one world once, with all cases in them."""
+
+    @functools.cache
+    def started(world: str) -> list[Outcome] | Exception | AssertionError:
+        kind, processes, _ = WORLDS[world]
+        try:
+            return run_processes(tmp_path_factory.mktemp(world), kind, processes)
+        except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
+            return error  # the other tests of this world fail at once instead of starting it again
+
+    def get(world: str) -> list[Outcome]:
+        found = started(world)
+        if isinstance(found, BaseException):
+            raise found
+        return found
+
+    return get
+
+
+every_world = pytest.mark.parametrize("world", WORLDS)
+every_case = pytest.mark.parametrize("name", worker.CASES)
+Outcomes = Callable[[str], list[Outcome]]
+
+
+@every_world
+def test_all_replicas_take_part(outcomes: Outcomes, world: str) -> None:
+    assert [outcome.found["replicas"] for outcome in outcomes(world)] == [WORLDS[world][2]] * WORLDS[world][1]
+
+
+@every_case
+@every_world
+def test_history_is_that_of_one_keras_process(outcomes: Outcomes, world: str, name: str) -> None:
+    expected = reference(name).history
+    for outcome in outcomes(world):
+        history = outcome.found["history"][name]
+        assert list(history) == list(expected)
+        for key, values in history.items():
+            np.testing.assert_allclose(values, expected[key], rtol=TOLERANCE, err_msg=key)
+
+
+@every_case
+@every_world
+def test_weights_are_those_of_one_keras_process(outcomes: Outcomes, world: str, name: str) -> None:
+    for outcome in outcomes(world):
+        for ours, theirs in zip(outcome.weights[name], reference(name).weights, strict=True):
+            assert np.linalg.norm(ours - theirs) <= TOLERANCE * np.linalg.norm(theirs)
+
+
+@every_case
+@every_world
+def test_all_workers_end_with_identical_weights(outcomes: Outcomes, world: str, name: str) -> None:
+    first, *others = outcomes(world)
+    for other in others:
+        for ours, theirs in zip(first.weights[name], other.weights[name], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
+@every_case
+@every_world
+def test_evaluate_is_that_of_keras_with_the_final_weights(outcomes: Outcomes, world: str, name: str) -> None:
+    case = worker.CASES[name]
+    model = worker.compiled(case)
+    for outcome in outcomes(world):
+        model.set_weights(outcome.weights[name])
+        parts = dict(zip(("x", "y", "sample_weight"), worker.data(case), strict=False))
+        expected = model.evaluate(**parts, batch_size=10, verbose=0, return_dict=True)
+        assert outcome.found["evaluate"][name] == pytest.approx(expected, rel=TOLERANCE)
+
+
+@every_world
+def test_one_worker_that_stops_stops_all(outcomes: Outcomes, world: str) -> None:
+    assert {outcome.found["epochs_until_stopped"] for outcome in outcomes(world)} == {2}
+
+
+@every_world
+def test_gradient_accumulation_is_refused_in_one_clear_line(outcomes: Outcomes, world: str) -> None:
+    for outcome in outcomes(world):
+        message = outcome.found["accumulation"]
+        assert "gradient_accumulation_steps=2" in message
+        assert "larger global batch" in message
+        assert "\n" not in message
+
+
+@every_world
+def test_a_train_step_of_ones_own_is_refused_in_one_clear_line(outcomes: Outcomes, world: str) -> None:
+    for outcome in outcomes(world):
+        message = outcome.found["own_step"]
+        assert "OwnStep has a train_step of its own" in message
+        assert "one process" in message
+        assert "\n" not in message

@@ -1,0 +1,301 @@
+"""Own training steps, compilation, callbacks, shuffling, evaluation and prediction."""
+
+import importlib
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import annlib
+from annlib.data.batches import epoch_order
+from annlib.training.engine import compilation
+
+# The package also has a function of this name.
+fit_module = importlib.import_module("annlib.training.engine.fit")
+layers = keras.layers
+rng = np.random.default_rng(5)
+X = rng.normal(size=(101, 4)).astype("float32")
+Y = (X[:, :1] - X[:, 1:2] ** 2 > -0.5).astype("float32")
+WEIGHT = rng.random(101).astype("float32")
+TOLERANCE = 1e-5
+
+
+def model_of(kind: Any = None, metrics: bool = False, learning_rate: float = 0.1, **extra: Any) -> keras.Model:
+    keras.utils.set_random_seed(2)
+    x = keras.Input((4,))
+    hidden = layers.Dense(5, activation="tanh")(x)
+    model = (kind or keras.Model)(x, layers.Dense(1, activation="sigmoid")(hidden))
+    if metrics:
+        extra["metrics"] = ["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.Precision(name="precision")]
+        extra["weighted_metrics"] = [keras.metrics.BinaryCrossentropy(name="cross")]
+    model.compile(optimizer=keras.optimizers.SGD(learning_rate), loss="binary_crossentropy", **extra)
+    return model
+
+
+def train(model: keras.Model, **arguments: Any) -> keras.callbacks.History:
+    return annlib.fit(model, X, Y, **{"batch_size": 16, "epochs": 2, "verbose": 0, "shuffle": False, **arguments})
+
+
+def keras_train(model: keras.Model, **arguments: Any) -> keras.callbacks.History:
+    return model.fit(X, Y, **{"batch_size": 16, "epochs": 2, "verbose": 0, "shuffle": False, **arguments})
+
+
+def assert_same(ours: keras.callbacks.History, theirs: keras.callbacks.History) -> None:
+    assert list(ours.history) == list(theirs.history)
+    for key, values in theirs.history.items():
+        np.testing.assert_allclose(ours.history[key], values, rtol=TOLERANCE, err_msg=key)
+    for a, b in zip(ours.model.get_weights(), theirs.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+class OwnLogs(keras.Model):
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((self(x, training=True) - y) ** 2)
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"own_loss": loss, "norm": tf.linalg.global_norm(gradients)}
+
+
+# Own steps and ways of compiling
+
+
+def test_an_own_train_step_gives_its_own_logs_as_in_keras() -> None:
+    assert_same(train(model_of(OwnLogs)), keras_train(model_of(OwnLogs)))
+
+
+def test_run_eagerly_gives_what_keras_gives() -> None:
+    assert_same(train(model_of(run_eagerly=True)), keras_train(model_of(run_eagerly=True)))
+
+
+def test_run_eagerly_calls_python_for_each_batch() -> None:
+    calls = []
+
+    class Counting(keras.Model):
+        def train_step(self, data: Any) -> Any:
+            calls.append(int(data[0].shape[0]) if tf.executing_eagerly() else None)
+            return super().train_step(data)
+
+    train(model_of(Counting, run_eagerly=True), epochs=1)
+    assert [call for call in calls if call] == [16] * 6 + [5]
+
+
+class NotForXla(keras.layers.Layer):
+    def call(self, x: Any) -> Any:
+        zero = tf.strings.to_number(tf.strings.as_string(tf.cast(x[:1, :1] > 1e9, "float32")))
+        return x + tf.stop_gradient(zero)
+
+
+def unfriendly() -> keras.Model:
+    keras.utils.set_random_seed(2)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3, activation="tanh"), NotForXla(), layers.Dense(1)])
+    model.compile(optimizer=keras.optimizers.SGD(0.05), loss="mse", jit_compile=False)
+    return model
+
+
+def test_what_xla_refuses_runs_as_a_graph_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(compilation, "XLA_BREAK_EVEN_STEPS", 0)
+    ours = train(unfriendly())
+    assert "the plain graph takes over" in caplog.text
+    assert_same(ours, keras_train(unfriendly()))
+
+
+@pytest.mark.parametrize(
+    ("make", "steps", "mode", "reason"),
+    [
+        (lambda: layers.Dense(1), 10, "graph", "10 steps"),
+        (lambda: layers.Dense(1), 10**6, "xla", "repay"),
+        (lambda: layers.Conv1D(1, 2), 10**6, "graph", "slower"),
+        (lambda: layers.LSTM(1), 10**6, "graph", "slower"),
+    ],
+)
+def test_the_choice_of_compilation(make: Any, steps: int, mode: str, reason: str) -> None:
+    model = keras.Sequential([keras.Input((4, 2)), make()])
+    model.compile(loss="mse")
+    chosen = compilation.choose_compilation(model, num_steps=steps)
+    assert (chosen.mode, reason in chosen.reason) == (mode, True)
+
+
+def test_a_layer_that_says_it_does_not_support_xla_runs_as_a_graph() -> None:
+    layer = layers.Dense(1, name="special")
+    layer.supports_jit = False
+    model = keras.Sequential([keras.Input((4,)), layer])
+    model.compile(loss="mse")
+    chosen = compilation.choose_compilation(model, num_steps=10**6)
+    assert (chosen.mode, "special" in chosen.reason) == ("graph", True)
+
+
+# Callbacks
+
+
+class Recorder(keras.callbacks.Callback):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[Any] = []
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self.seen.append("train")
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self.seen.append("trained")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self.seen.append(("epoch", epoch))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.seen.append(("epoch done", epoch, sorted(logs)))
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.seen.append(("batch", batch))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.seen.append(("batch done", batch))
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.seen.append("test")
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self.seen.append("tested")
+
+
+def test_hooks_come_in_the_order_of_keras() -> None:
+    ours, theirs = Recorder(), Recorder()
+    train(model_of(), callbacks=[ours], validation_data=(X, Y))
+    # With all 7 steps in one execution Keras, too, calls the batch hooks once an epoch.
+    keras_train(model_of(steps_per_execution=7), callbacks=[theirs], validation_data=(X, Y))
+    assert ours.seen == theirs.seen
+
+
+def test_batch_hooks_come_at_the_boundaries_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_module, "FIRST_CHUNK_STEPS", 3)
+    monkeypatch.setattr(fit_module, "CHUNK_S", 0.0)  # one step a chunk once the speed is known
+    recorder = Recorder()
+    train(model_of(), callbacks=[recorder], epochs=1)
+    hooks = [seen for seen in recorder.seen if seen[0] in ("batch", "batch done")]
+    bounds = [(0, 2), (3, 5), (6, 6)]
+    assert hooks == [hook for first, last in bounds for hook in (("batch", first), ("batch done", last))]
+
+
+def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = keras_train(model_of())
+    monkeypatch.setattr(fit_module, "FIRST_CHUNK_STEPS", 3)
+    monkeypatch.setattr(fit_module, "CHUNK_S", 0.0)
+    assert_same(train(model_of()), expected)
+
+
+def test_a_learning_rate_set_between_epochs_takes_effect() -> None:
+    schedule = [keras.callbacks.LearningRateScheduler(lambda epoch: 0.3 / (1 + epoch) ** 2)]
+    assert_same(train(model_of(), epochs=3, callbacks=schedule), keras_train(model_of(), epochs=3, callbacks=schedule))
+
+
+def test_stop_training_ends_after_the_epoch() -> None:
+    model = model_of()
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: setattr(model, "stop_training", epoch == 1))
+    assert train(model, epochs=9, callbacks=[stop]).epoch == [0, 1]
+
+
+def test_early_stopping_restores_the_best_weights() -> None:
+    def stopping() -> list[keras.callbacks.Callback]:
+        # Ascent: the loss gets worse from the start, so the first epoch's weights are the best.
+        return [keras.callbacks.EarlyStopping("loss", patience=2, restore_best_weights=True)]
+
+    ours = train(model_of(learning_rate=-0.05), epochs=9, callbacks=stopping())
+    theirs = keras_train(model_of(learning_rate=-0.05), epochs=9, callbacks=stopping())
+    assert theirs.epoch == [0, 1, 2]
+    assert_same(ours, theirs)
+
+
+def test_initial_epoch_trains_the_rest_only() -> None:
+    assert train(model_of(), initial_epoch=3, epochs=5).epoch == [3, 4]
+
+
+def test_training_on_from_an_initial_epoch_equals_training_in_one_go() -> None:
+    model = model_of()
+    train(model, shuffle=True, seed=4, epochs=2)
+    second = train(model, shuffle=True, seed=4, initial_epoch=2, epochs=4)
+    whole = train(model_of(), shuffle=True, seed=4, epochs=4)
+    np.testing.assert_allclose(second.history["loss"], whole.history["loss"][2:], rtol=TOLERANCE)
+
+
+def test_fit_returns_the_models_history() -> None:
+    model = model_of()
+    history = train(model)
+    assert isinstance(history, keras.callbacks.History)
+    assert history is model.history
+
+
+# Shuffling
+
+
+def test_the_same_seed_gives_the_same_losses() -> None:
+    first, second = (train(model_of(), shuffle=True, seed=9).history["loss"] for _ in range(2))
+    assert first == second
+
+
+def test_another_seed_gives_other_losses() -> None:
+    first, second = (train(model_of(), shuffle=True, seed=seed).history["loss"] for seed in (9, 10))
+    assert first != second
+
+
+def test_set_random_seed_decides_the_order_when_no_seed_is_given() -> None:
+    first, second = (train(model_of(), shuffle=True).history["loss"] for _ in range(2))
+    assert first == second
+
+
+def test_a_shuffled_epoch_trains_on_the_rows_in_the_order_of_epoch_order() -> None:
+    order = epoch_order(101, seed=9, epoch=0)
+    ours = train(model_of(), shuffle=True, seed=9, epochs=1)
+    theirs = model_of().fit(X[order], Y[order], batch_size=16, shuffle=False, verbose=0)
+    assert_same(ours, theirs)
+
+
+# Evaluation and prediction
+
+
+def test_evaluate_equals_keras_with_auc_and_weighted_metrics() -> None:
+    model = model_of(metrics=True)
+    expected = model.evaluate(X, Y, sample_weight=WEIGHT, batch_size=16, verbose=0, return_dict=True)
+    received = annlib.evaluate(model, X, Y, sample_weight=WEIGHT, batch_size=16, return_dict=True)
+    assert received == pytest.approx(expected, rel=TOLERANCE)
+
+
+def test_evaluate_returns_the_list_of_keras() -> None:
+    model = model_of(metrics=True)
+    assert annlib.evaluate(model, X, Y) == pytest.approx(model.evaluate(X, Y, verbose=0), rel=TOLERANCE)
+
+
+def test_predict_equals_keras_with_a_smaller_last_batch() -> None:
+    model = model_of()
+    np.testing.assert_allclose(
+        annlib.predict(model, X, batch_size=16), model.predict(X, batch_size=16, verbose=0), rtol=TOLERANCE
+    )
+
+
+def test_predict_equals_keras_with_outputs_in_a_dict() -> None:
+    x = keras.Input((4,))
+    model = keras.Model(x, {"a": layers.Dense(2)(x), "b": layers.Dense(1)(x)})
+    expected = model.predict(X, batch_size=16, verbose=0)
+    received = annlib.predict(model, X, batch_size=16)
+    assert list(received) == list(expected)
+    for key, value in expected.items():
+        np.testing.assert_allclose(received[key], value, rtol=1e-4, atol=1e-6)
+
+
+def test_predict_uses_the_weights_of_a_later_training() -> None:
+    model = model_of()
+    annlib.predict(model, X)
+    train(model)
+    np.testing.assert_allclose(annlib.predict(model, X), model.predict(X, verbose=0), rtol=TOLERANCE)
+
+
+def test_compiling_again_with_another_loss_takes_effect() -> None:
+    model = model_of()
+    annlib.evaluate(model, X, Y)
+    model.compile(loss="mse")
+    expected = float(np.mean((model.predict(X, verbose=0) - Y) ** 2))
+    assert annlib.evaluate(model, X, Y) == pytest.approx(expected, rel=TOLERANCE)
