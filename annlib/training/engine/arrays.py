@@ -82,7 +82,7 @@ def _to_tensor(name: str, leaf: Any) -> tf.Tensor:
     array = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
     if not tf.is_tensor(array) and array.dtype.kind not in "biufc" and not _is_ml_float(array):
         raise DataError(
-            f"{name} has dtype {array.dtype}: expected numbers. Convert the columns to numbers, or encode the categories."
+            f"{name} has dtype {array.dtype}: expected numbers. Convert the columns to numbers, or encode categories."
         )
     if len(array.shape) == 0 or array.shape[0] == 0:
         raise DataError(f"{name} has shape {tuple(array.shape)}: expected at least one sample in the first dimension.")

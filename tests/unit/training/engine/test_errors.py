@@ -44,13 +44,11 @@ def message_of(kind: type[AnnlibError], call: Any) -> str:
             {"validation_batch_size": "a", "validation_data": (X, Y)},
             ConfigError,
             ["validation_batch_size", "'a'"],
-            marks=pytest.mark.xfail(strict=True, reason="validation_batch_size is not checked"),
         ),
         pytest.param(
             {"validation_batch_size": -3, "validation_data": (X, Y)},
             ConfigError,
             ["validation_batch_size", "-3"],
-            marks=pytest.mark.xfail(strict=True, reason="validation_batch_size is not checked"),
         ),
         ({"validation_data": X}, ConfigError, ["validation_data", "ndarray", "Pass a tuple"]),
         ({"validation_split": 0.99}, DataError, ["validation_split=0.99", "20 samples", "Give more data"]),
@@ -66,7 +64,6 @@ def message_of(kind: type[AnnlibError], call: Any) -> str:
             {"x": np.array([["a", "b", "c"]] * 20)},
             DataError,
             ["x", "dtype"],
-            marks=pytest.mark.xfail(strict=True, reason="text arrays reach Keras, which raises ValueError"),
         ),
     ],
 )
