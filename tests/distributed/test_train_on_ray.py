@@ -1,0 +1,80 @@
+"""`jobs/train.py --num-workers 2` on a real Ray cluster of its own, against one process and against Keras."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+# More steps than the engine's first chunk, so that the workers also agree on the size of the next one.
+FLAGS = ["--epochs", "3", "--global-batch-size", "8"]
+
+
+def train(storage: Path, name: str, *flags: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "jobs/train.py"), "digits", "--storage", str(storage), "--name", name, *flags]
+    environment = {**os.environ, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "-1"}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    storage = tmp_path_factory.mktemp("runs")
+    for name, flags in (("one", []), ("two", ["--num-workers", "2"])):
+        done = train(storage, name, *FLAGS, *flags)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stdout.splitlines()[-1] == str(storage / name)
+    return {"one": storage / "one", "two": storage / "two"}
+
+
+def history(run: Path) -> list[dict[str, float]]:
+    with (run / "history.csv").open(newline="") as file:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+
+
+def test_two_workers_follow_the_curve_of_one_process(runs: dict[str, Path]) -> None:
+    one, two = history(runs["one"]), history(runs["two"])
+    assert [row["epoch"] for row in two] == [1, 2, 3]
+    for expected, received in zip(one, two, strict=True):
+        for name in ("loss", "val_loss", "sparse_categorical_accuracy", "val_sparse_categorical_accuracy"):
+            assert received[name] == pytest.approx(expected[name], rel=1e-5)
+
+
+def test_the_saved_weights_agree(runs: dict[str, Path]) -> None:
+    import keras
+
+    one, two = (keras.saving.load_model(runs[name] / "model.keras") for name in ("one", "two"))
+    for expected, received in zip(one.get_weights(), two.get_weights(), strict=True):
+        assert np.linalg.norm(received - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+def test_the_metrics_are_those_of_keras(runs: dict[str, Path]) -> None:
+    import keras
+
+    from annlib import data
+
+    test = data.load("digits").test
+    model = keras.saving.load_model(runs["two"] / "model.keras")
+    expected: dict[str, Any] = model.evaluate(test.x, test.y, verbose=0, return_dict=True)
+    metrics = json.loads((runs["two"] / "metrics.json").read_text())
+    assert metrics["num_workers"] == 2
+    assert metrics["test"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_same_name_says_that_the_run_is_finished(runs: dict[str, Path]) -> None:
+    done = train(runs["two"].parent, "two", *FLAGS)
+    assert done.returncode == 0
+    assert "is finished" in done.stdout
+
+
+def test_too_many_workers_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    done = train(tmp_path, "many", "--num-workers", "99")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "99" in done.stderr
+    assert not (tmp_path / "many").exists()
