@@ -1,0 +1,95 @@
+"""The order of the sources, and one line for each wrong value."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from annlib.config import load_config
+from annlib.errors import ConfigError
+
+DEFAULTS = {"epochs": 30, "global_batch_size": 32, "learning_rate": 0.01}
+
+
+def load(file: Path | None = None, environment: dict[str, str] | None = None, **arguments: Any) -> Any:
+    return load_config(
+        {"workload": "digits", **arguments}, defaults=DEFAULTS, config_file=file, environment=environment or {}
+    )
+
+
+def test_each_source_beats_the_next(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("epochs: 7\nseed: 7\nlearning_rate: 0.7\n")
+    config = load(file, {"ANNLIB_EPOCHS": "8", "ANNLIB_SEED": "8"}, epochs="9")
+    assert (config.epochs, config.seed, config.learning_rate, config.global_batch_size) == (9, 8, 0.7, 32)
+
+
+def test_the_resolved_yaml_gives_the_same_configuration(tmp_path: Path) -> None:
+    config = load(name="run", num_workers="2")
+    file = tmp_path / "config.yaml"
+    file.write_text(config.to_yaml())
+    assert load_config({}, defaults={}, config_file=file, environment={}) == config
+
+
+def test_a_configuration_is_frozen() -> None:
+    with pytest.raises(Exception, match="frozen"):
+        load().epochs = 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"epochs": "-1"}, ["epochs", "greater than or equal to 1", "'-1'", "--epochs"]),
+        ({"epochs": "two"}, ["epochs", "integer", "'two'"]),
+        ({"learning_rate": "nan"}, ["learning_rate", "finite", "'nan'", "--learning-rate"]),
+        ({"learning_rate": "0"}, ["learning_rate", "greater than 0", "'0'"]),
+        ({"global_batch_size": "0"}, ["global_batch_size", "greater than or equal to 1"]),
+        ({"num_workers": "-2"}, ["num_workers", "greater than or equal to 0"]),
+        ({"seed": "-1"}, ["seed", "greater than or equal to 0"]),
+        ({"name": "a/b"}, ["name", "letters", "'a/b'"]),
+        ({"epoch": "3"}, ["'epoch'", "did you mean epochs?"]),
+    ],
+)
+def test_a_wrong_value_is_one_line_that_names_it(arguments: dict[str, str], parts: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(**arguments)
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+def test_an_unknown_key_of_the_file_is_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("epoch: 7\n")
+    with pytest.raises(ConfigError, match=r"run\.yaml is unknown \(did you mean epochs\?\)"):
+        load(file)
+
+
+def test_an_unknown_variable_is_an_error() -> None:
+    with pytest.raises(ConfigError, match=r"ANNLIB_EPOCH is unknown \(did you mean ANNLIB_EPOCHS\?\)"):
+        load(environment={"ANNLIB_EPOCH": "7"})
+
+
+def test_the_variable_of_the_cache_is_none_of_the_run() -> None:
+    assert load(environment={"ANNLIB_CACHE_DIR": "/x"}).epochs == 30
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize("content", ["- 1\n", "a: [\n", "just text\n"])
+def test_a_file_that_is_no_mapping_is_an_error(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_default_name_is_the_books() -> None:
+    import datetime
+
+    assert datetime.datetime.strptime(load().name, "run_%Y_%m_%d-%H_%M_%S")
