@@ -26,7 +26,7 @@ PositiveInt = Annotated[int, Field(ge=1)]
 class RunConfig(BaseModel):
     """What one training run does. Frozen; every field is checked when it is made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
     workload: str = Field(description="what to train; --list shows the workloads")
     epochs: PositiveInt = Field(description="passes over the training split")
