@@ -36,6 +36,13 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with values by field name")
 
 
+def positive_integer(text: str) -> int:
+    """Parses a whole number of 1 or more, for `type=`."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, received {text!r}")
+    return int(text)
+
+
 def given_values(namespace: argparse.Namespace) -> dict[str, Any]:
     """Returns the fields of `RunConfig` that were given on the command line."""
     values = vars(namespace)
