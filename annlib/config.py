@@ -9,7 +9,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -35,6 +35,9 @@ class RunConfig(BaseModel):
     num_workers: int = Field(default=0, ge=0, description="Ray workers; 0 trains in this process, without Ray")
     cpus_per_worker: PositiveInt = Field(default=1, description="CPUs of each Ray worker")
     use_gpu: bool = Field(default=False, description="give each Ray worker a GPU; locally, refuse to run without one")
+    precision: Literal["float32", "float64"] = Field(
+        default="float32", description="type of all computations; float64 gives any number of workers the same numbers"
+    )
     seed: int = Field(default=42, ge=0, lt=2**32, description="seed of initial weights and of the order of samples")
     storage: Path = Field(default=Path("runs"), description="directory of all runs; shared by all nodes")
     name: str = Field(default="", description="name of the run; the same name resumes it (default: the time)")

@@ -55,6 +55,7 @@ def identity(config: RunConfig, data: Dataset) -> dict[str, Any]:
         "seed": config.seed,
         "global_batch_size": config.global_batch_size,
         "learning_rate": config.learning_rate,
+        "precision": config.precision,
         "data_fingerprint": data.fingerprint,
     }
 

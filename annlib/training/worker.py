@@ -51,6 +51,8 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     data = workload.load_data(config.data_dir)
     run = RunDirectory(config.run_path)
     keras.utils.set_random_seed(config.seed)
+    keras.config.set_floatx(config.precision)
+    keras.config.set_dtype_policy(config.precision)
     with context.strategy.scope():
         model = workload.build_model(data, config)
         model.optimizer.build(model.trainable_variables)

@@ -1,5 +1,6 @@
 """The training engine: `keras.Model.fit` with whole epochs inside one compiled function."""
 
-from annlib.training.engine.fit import evaluate, fit, predict
+from annlib.training.engine.evaluation import evaluate, predict
+from annlib.training.engine.fit import fit
 
 __all__ = ["evaluate", "fit", "predict"]

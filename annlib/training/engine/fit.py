@@ -1,6 +1,5 @@
-"""`fit`, `evaluate` and `predict`: what the methods of `keras.Model` do, with whole chunks of steps in one call."""
+"""`fit`: what `keras.Model.fit` does, with whole chunks of steps in one call."""
 
-import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -12,18 +11,17 @@ import tensorflow as tf
 
 from annlib.data.batches import epoch_order
 from annlib.errors import ConfigError, NonFiniteLossError
+from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
 from annlib.training.engine.arrays import Tensors, as_dataset, num_rows, split_off_validation
-from annlib.training.engine.compilation import choose_compilation, is_distributed
-from annlib.training.engine.program import Logs, Program
+from annlib.training.engine.compilation import is_distributed
+from annlib.training.engine.evaluation import Evaluation
+from annlib.training.engine.program import Logs, Program, build, program_for
 from annlib.training.engine.replicated import sum_over_replicas
-
-logger = logging.getLogger(__name__)
 
 # Python (progress, batch callbacks, Ctrl-C) is met about this often within a long epoch.
 CHUNK_S = 0.5
 # Steps of a model's first chunks, after which its speed is known.
 FIRST_CHUNK_STEPS = 64
-PREDICT_BATCH_SIZE = 1024
 
 
 def fit(
@@ -76,10 +74,10 @@ def fit(
         DataError: the arrays do not fit together.
         NonFiniteLossError: the loss became NaN or infinite; the message names the epoch and the learning rate.
     """
-    _check_compiled(model)
-    batch_size = _check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
-    epochs = _check_integer("epochs", epochs, minimum=0)
-    initial_epoch = _check_integer("initial_epoch", initial_epoch, minimum=0)
+    check_compiled(model)
+    batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
+    epochs = check_integer("epochs", epochs, minimum=0)
+    initial_epoch = check_integer("initial_epoch", initial_epoch, minimum=0)
     data = as_dataset(x, y, sample_weight, class_weight=class_weight)
     validation = as_dataset(*_check_validation_data(validation_data)) if validation_data is not None else None
     if validation is None and validation_split:
@@ -89,15 +87,15 @@ def fit(
     evaluation = None
     if validation is not None:
         rows = batch_size if validation_batch_size is None else validation_batch_size
-        rows = _check_integer("validation_batch_size", rows, minimum=1)
-        evaluation = _Evaluation(model, validation, rows, epochs - initial_epoch)
-    callback_list = _callback_list(callbacks, model, verbose, epochs, session.num_steps)
-    return _train(session, evaluation, callback_list, initial_epoch, epochs)
+        rows = check_integer("validation_batch_size", rows, minimum=1)
+        evaluation = Evaluation(model, validation, rows, epochs - initial_epoch)
+    hooks = callback_list(callbacks, model, verbose, epochs, session.num_steps)
+    return _train(session, evaluation, hooks, initial_epoch, epochs)
 
 
 def _train(
     session: "_Session",
-    evaluation: "_Evaluation | None",
+    evaluation: "Evaluation | None",
     callbacks: keras.callbacks.CallbackList,
     initial_epoch: int,
     epochs: int,
@@ -134,11 +132,12 @@ class _Session:
         self._shuffle = shuffle
         self._seed = seed
         self._program: Program
+        self._compiled = False
         self._step_s: float | None = None
 
     def prepare(self, *, num_epochs: int) -> None:
-        _build(self.model, self._data)
-        self._program = _program(self.model, self._batch_size, training=True, num_steps=num_epochs * self.num_steps)
+        build(self.model, self._data)
+        self._program = program_for(self.model, self._batch_size, training=True, num_steps=num_epochs * self.num_steps)
 
     def run_epoch(self, epoch: int, callbacks: keras.callbacks.CallbackList) -> Logs:
         rows = None
@@ -185,8 +184,6 @@ class _Session:
             step_s = sum_over_replicas(strategy, [step_s])[0] / strategy.num_replicas_in_sync
         self._step_s = step_s
 
-    _compiled = False
-
     def _check_finite(self, logs: Logs, epoch: int) -> None:
         loss = logs.get("loss")
         if loss is None or np.all(np.isfinite(loss)):
@@ -199,165 +196,16 @@ class _Session:
         )
 
 
-class _Evaluation:
-    """The evaluation of one model on one data set, once or after every epoch."""
-
-    def __init__(self, model: keras.Model, data: tuple[Tensors, ...], batch_size: int, num_evaluations: int) -> None:
-        self.num_steps = math.ceil(num_rows(data) / batch_size)
-        self._data = data
-        _build(model, data)
-        self._program = _program(model, batch_size, training=False, num_steps=num_evaluations * self.num_steps)
-
-    def run(self, callbacks: keras.callbacks.CallbackList) -> Logs:
-        callbacks.on_test_begin()
-        callbacks.on_test_batch_begin(0)
-        logs = self._program.run(self._data, None, 0, self.num_steps)
-        callbacks.on_test_batch_end(self.num_steps - 1, logs)
-        callbacks.on_test_end(logs)
-        return logs
-
-
 def current_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
     """Returns the learning rate of the next step, also of a schedule and under a distribution strategy."""
     return float(tf.convert_to_tensor(optimizer.learning_rate).numpy())
 
 
-def evaluate(
-    model: keras.Model,
-    x: Any,
-    y: Any = None,
-    *,
-    batch_size: int | None = None,
-    sample_weight: Any = None,
-    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
-    verbose: int | str = 0,
-    return_dict: bool = False,
-) -> Any:
-    """Returns the loss and the metrics of a compiled model, as `keras.Model.evaluate` does.
-
-    Args:
-        model: a compiled Keras 3 model.
-        x: inputs, as for `fit`.
-        y: targets, as for `fit`.
-        batch_size: samples of a batch, 1 or more; 32 when None.
-        sample_weight: weight of each sample.
-        callbacks: Keras callbacks; their test hooks are called.
-        verbose: 0 silent, 1 or "auto" a progress bar, 2 a line.
-        return_dict: True returns {name: value}.
-
-    Returns:
-        The loss alone, a list [loss, metric, ...], or a dict, as Keras does.
-
-    Raises:
-        ConfigError: an argument is out of range, or the model is not compiled.
-        DataError: the arrays do not fit together.
-    """
-    _check_compiled(model)
-    batch_size = _check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
-    evaluation = _Evaluation(model, as_dataset(x, y, sample_weight), batch_size, 1)
-    logs = evaluation.run(_callback_list(callbacks, model, verbose, 1, evaluation.num_steps, add_history=False))
-    return logs if return_dict else model._flatten_metrics_in_order(logs)
-
-
-def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any:
-    """Returns the model's outputs for x, as `keras.Model.predict` does.
-
-    Args:
-        model: a Keras 3 model, compiled or not.
-        x: inputs, as for `fit`.
-        batch_size: samples of a batch, 1 or more; 1024 when None, for the result does not depend on it.
-
-    Returns:
-        NumPy array of shape (num_samples, ...), or a structure of them like the model's outputs.
-
-    Raises:
-        ConfigError: batch_size is out of range.
-        DataError: x holds no arrays of equal length.
-    """
-    batch_size = _check_integer("batch_size", PREDICT_BATCH_SIZE if batch_size is None else batch_size, minimum=1)
-    data = as_dataset(x)
-    forward = _cached(model, ("predict",), lambda: tf.function(model.predict_step, reduce_retracing=True))
-    parts = []
-    for start in range(0, num_rows(data), batch_size):
-        batch = keras.tree.map_structure(lambda t, start=start: t[start : start + batch_size], data)
-        parts.append(keras.tree.map_structure(lambda t: t.numpy(), forward(batch)))
-    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
-
-
-def _build(model: keras.Model, data: tuple[Tensors, ...]) -> None:
-    """Creates all variables of the model, its metrics and its optimizer, as `keras.Model.fit` does."""
-    spec = keras.tree.map_structure(lambda t: keras.KerasTensor((None, *t.shape[1:]), t.dtype.name), data)
-    with model.distribute_strategy.scope():
-        model._symbolic_build(data_batch=spec)
-
-
-def _program(model: keras.Model, batch_size: int, *, training: bool, num_steps: int) -> Program:
-    """Returns the program of these arguments, the one of an earlier call where there is one."""
-    compilation = choose_compilation(model, num_steps=num_steps)
-    key = (training, batch_size, compilation.mode)
-    program: Program = _cached(
-        model, key, lambda: Program(model, batch_size, training=training, compilation=compilation)
-    )
-    return program
-
-
-def _cached(model: keras.Model, key: tuple[Any, ...], create: Any) -> Any:
-    """Keeps what was compiled for a model with the model, until it is compiled by Keras again."""
-    # `compile` makes a new loss tracker every time, so it tells one compilation from the next. The dict is reached
-    # through `vars`, for Keras would track an attribute as part of the model's state.
-    tracker = getattr(model, "_loss_tracker", None)
-    known_tracker, programs = vars(model).get("_annlib_programs", (None, None))
-    if programs is None or known_tracker is not tracker:
-        programs = {}
-        vars(model)["_annlib_programs"] = (tracker, programs)
-    if key not in programs:
-        programs[key] = create()
-    return programs[key]
-
-
-def _callback_list(
-    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None,
-    model: keras.Model,
-    verbose: int | str,
-    epochs: int,
-    steps: int,
-    *,
-    add_history: bool = True,
-) -> keras.callbacks.CallbackList:
-    if isinstance(callbacks, keras.callbacks.CallbackList):
-        return callbacks
-    verbose = 1 if verbose == "auto" else verbose
-    return keras.callbacks.CallbackList(
-        callbacks,
-        add_history=add_history,
-        add_progbar=verbose != 0,
-        model=model,
-        verbose=verbose,
-        epochs=epochs,
-        steps=steps,
-    )
-
-
 def _choose_seed(model: keras.Model, seed: int | None) -> int:
     if seed is not None:
-        return _check_integer("seed", seed, minimum=0)
+        return check_integer("seed", seed, minimum=0)
     # NumPy's global generator, because that is the one `keras.utils.set_random_seed` seeds.
     return 0 if is_distributed(model) else int(np.random.randint(2**31))  # noqa: NPY002
-
-
-def _check_compiled(model: keras.Model) -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise ConfigError(
-            f"the Keras backend is {keras.backend.backend()}: expected tensorflow. Set KERAS_BACKEND=tensorflow."
-        )
-    if not getattr(model, "compiled", False):
-        raise ConfigError(f"{model.name} is not compiled: expected a loss and an optimizer. Call model.compile first.")
-
-
-def _check_integer(name: str, value: Any, *, minimum: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
-        raise ConfigError(f"{name} must be a whole number of {minimum} or more: received {value!r}. Correct it.")
-    return int(value)
 
 
 def _check_validation_data(validation_data: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from annlib.training.engine.arrays import Tensors, num_rows
-from annlib.training.engine.compilation import Compilation, is_distributed
+from annlib.training.engine.compilation import Compilation, choose_compilation, is_distributed
 from annlib.training.engine.local import LocalStep
 from annlib.training.engine.replicated import ReplicatedStep
 
@@ -100,3 +100,34 @@ class Program:
 def _to_python(value: Any) -> Any:
     array = value.numpy() if hasattr(value, "numpy") else value
     return array.item() if getattr(array, "ndim", None) == 0 else array
+
+
+def build(model: keras.Model, data: tuple[Tensors, ...]) -> None:
+    """Creates all variables of the model, its metrics and its optimizer, as `keras.Model.fit` does."""
+    spec = keras.tree.map_structure(lambda t: keras.KerasTensor((None, *t.shape[1:]), t.dtype.name), data)
+    with model.distribute_strategy.scope():
+        model._symbolic_build(data_batch=spec)
+
+
+def program_for(model: keras.Model, batch_size: int, *, training: bool, num_steps: int) -> Program:
+    """Returns the program of these arguments, the one of an earlier call where there is one."""
+    compilation = choose_compilation(model, num_steps=num_steps)
+    key = (training, batch_size, compilation.mode)
+    program: Program = cached(
+        model, key, lambda: Program(model, batch_size, training=training, compilation=compilation)
+    )
+    return program
+
+
+def cached(model: keras.Model, key: tuple[Any, ...], create: Any) -> Any:
+    """Keeps what was compiled for a model with the model, until it is compiled by Keras again."""
+    # `compile` makes a new loss tracker every time, so it tells one compilation from the next. The dict is reached
+    # through `vars`, for Keras would track an attribute as part of the model's state.
+    tracker = getattr(model, "_loss_tracker", None)
+    known_tracker, programs = vars(model).get("_annlib_programs", (None, None))
+    if programs is None or known_tracker is not tracker:
+        programs = {}
+        vars(model)["_annlib_programs"] = (tracker, programs)
+    if key not in programs:
+        programs[key] = create()
+    return programs[key]

@@ -1,0 +1,96 @@
+"""`evaluate` and `predict`."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
+from annlib.training.engine.arrays import Tensors, as_dataset, num_rows
+from annlib.training.engine.program import Logs, build, cached, program_for
+
+PREDICT_BATCH_SIZE = 1024
+
+
+class Evaluation:
+    """The evaluation of one model on one data set, once or after every epoch."""
+
+    def __init__(self, model: keras.Model, data: tuple[Tensors, ...], batch_size: int, num_evaluations: int) -> None:
+        self.num_steps = math.ceil(num_rows(data) / batch_size)
+        self._data = data
+        build(model, data)
+        self._program = program_for(model, batch_size, training=False, num_steps=num_evaluations * self.num_steps)
+
+    def run(self, callbacks: keras.callbacks.CallbackList) -> Logs:
+        """Evaluates, calls the test hooks, and returns the metrics by name."""
+        callbacks.on_test_begin()
+        callbacks.on_test_batch_begin(0)
+        logs = self._program.run(self._data, None, 0, self.num_steps)
+        callbacks.on_test_batch_end(self.num_steps - 1, logs)
+        callbacks.on_test_end(logs)
+        return logs
+
+
+def evaluate(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    batch_size: int | None = None,
+    sample_weight: Any = None,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
+    verbose: int | str = 0,
+    return_dict: bool = False,
+) -> Any:
+    """Returns the loss and the metrics of a compiled model, as `keras.Model.evaluate` does.
+
+    Args:
+        model: a compiled Keras 3 model.
+        x: inputs, as for `fit`.
+        y: targets, as for `fit`.
+        batch_size: samples of a batch, 1 or more; 32 when None.
+        sample_weight: weight of each sample.
+        callbacks: Keras callbacks; their test hooks are called.
+        verbose: 0 silent, 1 or "auto" a progress bar, 2 a line.
+        return_dict: True returns {name: value}.
+
+    Returns:
+        The loss alone, a list [loss, metric, ...], or a dict, as Keras does.
+
+    Raises:
+        ConfigError: an argument is out of range, or the model is not compiled.
+        DataError: the arrays do not fit together.
+    """
+    check_compiled(model)
+    batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
+    evaluation = Evaluation(model, as_dataset(x, y, sample_weight), batch_size, 1)
+    logs = evaluation.run(callback_list(callbacks, model, verbose, 1, evaluation.num_steps, add_history=False))
+    return logs if return_dict else model._flatten_metrics_in_order(logs)
+
+
+def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any:
+    """Returns the model's outputs for x, as `keras.Model.predict` does.
+
+    Args:
+        model: a Keras 3 model, compiled or not.
+        x: inputs, as for `fit`.
+        batch_size: samples of a batch, 1 or more; 1024 when None, for the result does not depend on it.
+
+    Returns:
+        NumPy array of shape (num_samples, ...), or a structure of them like the model's outputs.
+
+    Raises:
+        ConfigError: batch_size is out of range.
+        DataError: x holds no arrays of equal length.
+    """
+    batch_size = check_integer("batch_size", PREDICT_BATCH_SIZE if batch_size is None else batch_size, minimum=1)
+    data = as_dataset(x)
+    forward = cached(model, ("predict",), lambda: tf.function(model.predict_step, reduce_retracing=True))
+    parts = []
+    for start in range(0, num_rows(data), batch_size):
+        batch = keras.tree.map_structure(lambda t, start=start: t[start : start + batch_size], data)
+        parts.append(keras.tree.map_structure(lambda t: t.numpy(), forward(batch)))
+    return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
