@@ -1,6 +1,8 @@
 """annlib against `keras.Model.fit`: the same model, data, batch size and hyperparameters, in turn in one process."""
 
+import concurrent.futures
 import dataclasses
+import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -117,6 +119,34 @@ def measure(case: Case, *, rounds: int, data_dir: Path | None = None) -> Timing:
     return Timing(
         keras_s=keras_s, annlib_s=annlib_s, keras_warm_up_s=keras_warm_up_s, annlib_warm_up_s=annlib_warm_up_s
     )
+
+
+def measure_peak_memory(name: str, *, data_dir: Path | None = None) -> dict[str, int]:
+    """Returns the peak memory of {"keras": ..., "annlib": ...} in bytes, each in a process of its own.
+
+    Each process loads the data and trains two epochs. Keras gets float32 arrays, as its guides prepare images; annlib
+    keeps the dtype of the data.
+    """
+    found = {}
+    for side in ("keras", "annlib"):
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(1, mp_context=context) as process:
+            found[side] = process.submit(_peak_of, name, side, data_dir).result()
+    return found
+
+
+def _peak_of(name: str, side: str, data_dir: Path | None) -> int:
+    from annlib.training.engine import fit
+
+    x, y = CASES[name].load(data_dir)
+    model = CASES[name].build_model()
+    if side == "keras":
+        model.fit(x.astype(np.float32), y, batch_size=BATCH_SIZE, epochs=2, verbose=0)
+    else:
+        fit(model, x, y, batch_size=BATCH_SIZE, epochs=2, verbose=0, seed=0)
+    # Not `getrusage`, which counts what the parent process held before the child's own program was started.
+    status = Path("/proc/self/status").read_text()
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def _seconds(run: Callable[[], None]) -> float:

@@ -44,7 +44,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     run = RunDirectory(config.run_path)
     # Before the run directory exists or changes, so that bad input leaves nothing behind.
     data = workload.load_data(config.data_dir)
-    checkpoint.check_resumable(run.checkpoints, checkpoint.identity(config, data))
+    num_resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()
     num_done = len(run.read_history()) if finished is not None else 0
     if finished is not None and num_done >= config.epochs:
@@ -52,6 +52,10 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         _print_results(console, finished, run)
         return 0
     del data
+    for path in damaged:
+        console.print(f"checkpoint {path} is damaged and is passed over", highlight=False, soft_wrap=True)
+    if num_resumed:
+        console.print(f"resuming after epoch {num_resumed}", highlight=False)
     with contextlib.ExitStack() as stack:
         if config.num_workers > 0:
             # Ray's messages have no run directory yet.
@@ -63,14 +67,16 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         stack.enter_context(_error_stream_to(run.log))
         stack.enter_context(_log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
+        interrupts = stack.enter_context(_interrupts(console))
         with RunDisplay(console, epochs=config.epochs, metric=workload.metric) as display:
-            result = _train_on_ray(config, workload, run, display) if config.num_workers else None
-            if result is None:
-                result = _train_here(config, workload, display, console)
+            if config.num_workers > 0:
+                result = _train_on_ray(config, workload, run, display, interrupts)
+            else:
+                result = _train_here(config, workload, display, interrupts)
         return _finish(config, run, result, console)
 
 
-def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, console: Console) -> dict[str, Any]:
+def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, interrupts: list[int]) -> dict[str, Any]:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     import tensorflow as tf
 
@@ -81,19 +87,19 @@ def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, cons
         raise ClusterError("--use-gpu needs a GPU: TensorFlow sees none here. Leave it out, or install annlib[gpu].")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
-    with _interrupts(console) as interrupts:
-        context = WorkerContext(
-            rank=0,
-            strategy=default_strategy(),
-            report=lambda metrics, path: None,
-            stop_requested=lambda: bool(interrupts),
-            on_row=display.show,
-            on_resume=lambda epochs: console.print(f"resuming after epoch {epochs}", highlight=False),
-        )
-        return train_worker(config, workload, context)
+    context = WorkerContext(
+        rank=0,
+        strategy=default_strategy(),
+        report=lambda metrics, path: None,
+        stop_requested=lambda: bool(interrupts),
+        on_row=display.show,
+    )
+    return train_worker(config, workload, context)
 
 
-def _train_on_ray(config: RunConfig, workload: Workload, run: RunDirectory, display: RunDisplay) -> dict[str, Any]:
+def _train_on_ray(
+    config: RunConfig, workload: Workload, run: RunDirectory, display: RunDisplay, interrupts: list[int]
+) -> dict[str, Any]:
     from annlib.training import distributed
 
     shown = len(run.read_history())
@@ -107,7 +113,7 @@ def _train_on_ray(config: RunConfig, workload: Workload, run: RunDirectory, disp
             display.show(row)
         shown = len(rows)
 
-    result = distributed.train(config, workload, follow)
+    result = distributed.train(config, workload, follow=follow, stop_requested=lambda: bool(interrupts))
     follow()
     return result
 
@@ -189,11 +195,11 @@ def _error_stream_to(path: Path) -> Iterator[None]:
 def _log_to(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s driver %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    root.addHandler(handler)
-    logging.getLogger("annlib").setLevel(logging.INFO)
+    annlib_logger = logging.getLogger("annlib")
+    annlib_logger.addHandler(handler)
+    annlib_logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        annlib_logger.removeHandler(handler)
         handler.close()

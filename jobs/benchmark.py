@@ -12,7 +12,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from rich.console import Console
 from rich.table import Table
 
-from annlib.benchmark import CASES, Timing, measure
+from annlib.benchmark import CASES, Timing, measure, measure_peak_memory
 from annlib.command import Parser, positive_integer, run_command
 
 
@@ -28,31 +28,41 @@ def main() -> int:
     def command() -> int:
         names = arguments.case or list(CASES)
         timings = {name: measure(CASES[name], rounds=arguments.rounds, data_dir=arguments.data_dir) for name in names}
-        Console().print(_table(timings))
+        peaks = {name: measure_peak_memory(name, data_dir=arguments.data_dir) for name in names}
+        Console().print(_table(timings, peaks))
         if arguments.json is not None:
-            figures = {name: {**vars(timing), "ratio": timing.ratio} for name, timing in timings.items()}
+            figures = {
+                name: {**vars(timing), "ratio": timing.ratio, "peak_memory_bytes": peaks[name]}
+                for name, timing in timings.items()
+            }
             arguments.json.write_text(json.dumps(figures, indent=2))
         return 0
 
     return run_command(command)
 
 
-def _table(timings: dict[str, Timing]) -> Table:
-    table = Table("case", "keras s/epoch", "annlib s/epoch", "ratio", "first call keras s", "first call annlib s")
+def _table(timings: dict[str, Timing], peaks: dict[str, dict[str, int]]) -> Table:
+    table = Table("case", "", "s/epoch", "ratio", "first call s", "peak memory MB")
     for name, timing in timings.items():
-        table.add_row(
-            name,
-            _spread(timing.keras_s),
-            _spread(timing.annlib_s),
-            f"{timing.ratio:.1f}",
-            f"{timing.keras_warm_up_s:.2f}",
-            f"{timing.annlib_warm_up_s:.2f}",
-        )
+        for side, seconds, warm_up_s in (
+            ("keras", timing.keras_s, timing.keras_warm_up_s),
+            ("annlib", timing.annlib_s, timing.annlib_warm_up_s),
+        ):
+            first = side == "keras"
+            table.add_row(
+                name if first else "",
+                side,
+                _spread(seconds),
+                "" if first else f"{timing.ratio:.1f}",
+                f"{warm_up_s:.2f}",
+                f"{peaks[name][side] / 1e6:,.0f}",
+                end_section=not first,
+            )
     return table
 
 
 def _spread(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds):.4f} ({min(seconds):.4f}-{max(seconds):.4f})"
+    return f"{statistics.median(seconds):.3g} [{min(seconds):.3g}, {max(seconds):.3g}]"
 
 
 if __name__ == "__main__":

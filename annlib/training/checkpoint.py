@@ -4,7 +4,6 @@
 (weights, statistics, seeds, optimizer), and `manifest.json`, which names the other files' SHA-256.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -110,16 +109,25 @@ def restore(directory: Path, model: "keras.Model", identity: dict[str, Any]) -> 
     return None
 
 
-def check_resumable(directory: Path, identity: dict[str, Any]) -> None:
-    """Refuses, before anything starts, to go on with a run under other hyperparameters, data or seed.
+def find_resumable(directory: Path, identity: dict[str, Any]) -> tuple[int, list[Path]]:
+    """Looks, before anything starts, where a run would go on.
+
+    Returns:
+        The number of epochs of the newest sound checkpoint, 0 where there is none, and the damaged ones that are newer.
 
     Raises:
         CheckpointError: the newest sound checkpoint has another identity; names the first difference.
     """
+    damaged = []
     for path in _newest_first(directory):
-        with contextlib.suppress(*_DAMAGE):
-            _check_identity(path, _read(path)[0].identity, identity)
-            return
+        try:
+            progress = _read(path)[0]
+        except _DAMAGE:
+            damaged.append(path)
+            continue
+        _check_identity(path, progress.identity, identity)
+        return progress.epoch, damaged
+    return 0, damaged
 
 
 def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:

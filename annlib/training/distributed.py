@@ -23,9 +23,9 @@ logger = logging.getLogger(__name__)
 
 # How often the driver looks at the history file, in seconds.
 POLL_S = 0.3
-# Ray Train's list of the checkpoints of earlier starts. annlib's manifests are what a run resumes from, and some of the
-# checkpoints that Ray lists are deleted by then.
-_RAY_SNAPSHOT = "checkpoint_manager_snapshot.json"
+# What Ray Train writes into the run directory: a probe, and its list of the checkpoints of earlier starts. annlib's
+# manifests are what a run resumes from, and some of the checkpoints that Ray lists are deleted by then.
+_RAY_FILES = (".validate_storage_marker", "checkpoint_manager_snapshot.json")
 _RESULT_FILE = ".result.json"
 
 
@@ -79,13 +79,16 @@ def _check_size(config: RunConfig, resources: dict[str, float]) -> None:
             )
 
 
-def train(config: RunConfig, workload: Workload, follow: Callable[[], None]) -> dict[str, Any]:
+def train(
+    config: RunConfig, workload: Workload, *, follow: Callable[[], None], stop_requested: Callable[[], bool]
+) -> dict[str, Any]:
     """Trains on the connected cluster.
 
     Args:
         config: a configuration with `num_workers` of 1 or more.
         workload: what to train.
         follow: called every `POLL_S` while the workers train, to show what they have written.
+        stop_requested: tells whether the workers shall stop after the epoch they are in, with a checkpoint.
 
     Returns:
         What `train_worker` returns on rank 0.
@@ -93,12 +96,11 @@ def train(config: RunConfig, workload: Workload, follow: Callable[[], None]) -> 
     Raises:
         AnnlibError: as the workers raised it.
         TrainingError: a worker failed in another way.
-        KeyboardInterrupt: the user asked twice to stop.
     """
     run = RunDirectory(config.run_path)
     result_file = run.path / _RESULT_FILE
     result_file.unlink(missing_ok=True)
-    (run.path / _RAY_SNAPSHOT).unlink(missing_ok=True)
+    _remove_ray_files(run)
     trainer = TensorflowTrainer(
         _train_loop,
         train_loop_config={"config": config.model_dump(mode="json"), "workload": workload},
@@ -118,7 +120,15 @@ def train(config: RunConfig, workload: Workload, follow: Callable[[], None]) -> 
     # Ray's own handler of Ctrl-C, set by a `fit` in the main thread, ends the workers without a checkpoint.
     thread = threading.Thread(target=_fit, args=(trainer, failures), daemon=True)
     thread.start()
-    _wait(thread, run, follow)
+    try:
+        while thread.is_alive():
+            thread.join(POLL_S)
+            follow()
+            if stop_requested():
+                run.stop_request.touch()
+    finally:
+        _remove_ray_files(run)
+        run.stop_request.unlink(missing_ok=True)
     if result_file.exists():
         result: dict[str, Any] = json.loads(result_file.read_text())
         result_file.unlink()
@@ -127,8 +137,25 @@ def train(config: RunConfig, workload: Workload, follow: Callable[[], None]) -> 
             error.exit_code = result["exit_code"]
             raise error
         return result
-    cause = " ".join(str(failures[0]).split()) if failures else "the workers left no result"
-    raise TrainingError(f"a Ray worker failed: {cause[-400:]}. The whole log is in {run.log}.")
+    raise TrainingError(f"{_describe(failures)}. The whole log is in {run.log}.")
+
+
+def _remove_ray_files(run: RunDirectory) -> None:
+    for name in _RAY_FILES:
+        (run.path / name).unlink(missing_ok=True)
+
+
+def _describe(failures: list[BaseException]) -> str:
+    """Returns the first failed worker's error in one line, without the traceback, which is in the log."""
+    if not failures:
+        return "the Ray workers left no result"
+    by_rank = getattr(failures[0], "worker_failures", None)
+    if not by_rank:
+        return f"Ray Train failed: {type(failures[0]).__name__}: {' '.join(str(failures[0]).split())[:400]}"
+    rank, error = min(by_rank.items())
+    # Ray's message of a worker's exception is the traceback, whose last line is the exception itself.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"the Ray worker of rank {rank} failed: {lines[-1] if lines else type(error).__name__}"
 
 
 def _fit(trainer: TensorflowTrainer, failures: list[BaseException]) -> None:
@@ -137,19 +164,6 @@ def _fit(trainer: TensorflowTrainer, failures: list[BaseException]) -> None:
     except BaseException as error:
         logger.exception("Ray Train failed")
         failures.append(error)
-
-
-def _wait(thread: threading.Thread, run: RunDirectory, follow: Callable[[], None]) -> None:
-    asked = False
-    while thread.is_alive():
-        try:
-            thread.join(POLL_S)
-            follow()
-        except KeyboardInterrupt:
-            if asked:
-                raise
-            asked = True
-            run.stop_request.touch()
 
 
 def _train_loop(arguments: dict[str, Any]) -> None:
@@ -172,7 +186,6 @@ def _train_loop(arguments: dict[str, Any]) -> None:
         report=_report,
         stop_requested=lambda: rank == 0 and run.stop_request.exists(),
         on_row=lambda row: None,
-        on_resume=lambda epochs: logger.info("resuming after epoch %d", epochs),
     )
     try:
         result = train_worker(config, arguments["workload"], context)
@@ -195,5 +208,7 @@ def _log_to(path: Path, rank: int) -> None:
     os.dup2(file.fileno(), 2)
     handler = logging.StreamHandler(file)
     handler.setFormatter(logging.Formatter(f"%(asctime)s rank {rank} %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    logging.getLogger("annlib").setLevel(logging.INFO)
+    # Not the root logger: Ray's and TensorFlow's own handlers write to the error stream, and so to the file, already.
+    annlib_logger = logging.getLogger("annlib")
+    annlib_logger.addHandler(handler)
+    annlib_logger.setLevel(logging.INFO)

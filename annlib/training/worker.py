@@ -30,7 +30,6 @@ class WorkerContext:
         report: tells the scheduler of a new checkpoint.
         stop_requested: tells whether the user asked to stop.
         on_row: called on rank 0 with each new row of the history.
-        on_resume: called on rank 0 with the number of epochs that were done before.
     """
 
     rank: int
@@ -38,7 +37,6 @@ class WorkerContext:
     report: Callable[[dict[str, Any], Any], None]
     stop_requested: Callable[[], bool]
     on_row: Callable[[dict[str, Any]], None]
-    on_resume: Callable[[int], None]
 
 
 def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) -> dict[str, Any]:
@@ -60,8 +58,6 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     progress = checkpoint.restore(run.checkpoints, model, expected)
     if progress is None:
         progress = checkpoint.Progress(epoch=0, history=[], identity=expected)
-    elif context.rank == 0:
-        context.on_resume(progress.epoch)
     started = time.perf_counter()
     callback = _fit(model, data, config, context, run, progress)
     seconds = time.perf_counter() - started
