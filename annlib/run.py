@@ -57,7 +57,9 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     if num_resumed:
         console.print(f"resuming after epoch {num_resumed}", highlight=False)
     with contextlib.ExitStack() as stack:
-        if config.num_workers > 0:
+        if config.num_workers == 0:
+            _prepare_devices(config)
+        else:
             # Ray's messages have no run directory yet.
             with _error_stream_to(Path(os.devnull)):
                 from annlib.training import distributed
@@ -76,17 +78,21 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         return _finish(config, run, result, console)
 
 
-def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, interrupts: list[int]) -> dict[str, Any]:
+def _prepare_devices(config: RunConfig) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    import tensorflow as tf
+    with _error_stream_to(Path(os.devnull)):
+        import tensorflow as tf
 
-    from annlib.training.worker import WorkerContext, default_strategy, train_worker
-
-    gpus = tf.config.list_physical_devices("GPU")
+        gpus = tf.config.list_physical_devices("GPU")
     if config.use_gpu and not gpus:
         raise ClusterError("--use-gpu needs a GPU: TensorFlow sees none here. Leave it out, or install annlib[gpu].")
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, interrupts: list[int]) -> dict[str, Any]:
+    from annlib.training.worker import WorkerContext, default_strategy, train_worker
+
     context = WorkerContext(
         rank=0,
         strategy=default_strategy(),

@@ -1,0 +1,63 @@
+"""The run directory: whole files or none, nothing left behind on a storage that cannot be written."""
+
+from pathlib import Path
+
+import pytest
+
+from annlib.artifacts import RunDirectory, write_atomically
+from annlib.errors import StorageError
+
+
+def test_an_atomic_write_replaces_the_content_and_leaves_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"one")
+    write_atomically(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_write_that_fails_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"one")
+
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_atomically(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_history_is_read_as_it_was_written(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert run.read_history() == []
+    run.write_history([{"epoch": 1, "loss": 0.1 + 0.2}, {"epoch": 2, "loss": 1e-12}])
+    assert [float(row["loss"]) for row in run.read_history()] == [0.1 + 0.2, 1e-12]
+    assert run.history.read_text().splitlines()[0] == "epoch,loss"
+
+
+def test_a_file_in_the_way_is_a_clear_error_and_stays(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match="cannot be written: expected a writable directory"):
+        RunDirectory(tmp_path / "file" / "run").create()
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_full_disk_leaves_no_run_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", no_space)
+    with pytest.raises(StorageError, match="No space left on device"):
+        RunDirectory(tmp_path / "run").create()
+    assert not (tmp_path / "run").exists()
+
+
+def test_damaged_metrics_are_a_clear_error(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    assert run.read_metrics() is None
+    run.metrics.write_text("{")
+    with pytest.raises(StorageError, match="Remove it to finish the run again"):
+        run.read_metrics()

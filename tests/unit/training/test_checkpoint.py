@@ -1,0 +1,119 @@
+"""Checkpoints: what is saved comes back exactly; damaged ones are passed over; other runs' ones are refused."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import annlib
+from annlib.errors import CheckpointError
+from annlib.training import checkpoint
+from annlib.training.checkpoint import Progress, find_resumable, restore, save
+
+IDENTITY = {"workload": "digits", "seed": 42}
+X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+Y = X.sum(axis=1, keepdims=True)
+
+
+def build(units: int = 5) -> keras.Model:
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dense(units), keras.layers.BatchNormalization(), keras.layers.Dense(1)]
+    )
+    model.compile(optimizer=keras.optimizers.Adam(0.01), loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def progress(epoch: int) -> Progress:
+    return Progress(epoch=epoch, history=[{"epoch": e + 1, "loss": 0.5} for e in range(epoch)], identity=IDENTITY)
+
+
+def fit(model: keras.Model, first: int, last: int) -> dict[str, Any]:
+    arguments = {"batch_size": 16, "seed": 1, "verbose": 0}
+    history: dict[str, Any] = annlib.fit(model, X, Y, initial_epoch=first, epochs=last, **arguments).history
+    return history
+
+
+def test_training_on_from_a_checkpoint_equals_training_in_one_go(tmp_path: Path) -> None:
+    keras.utils.set_random_seed(5)
+    first = build()
+    fit(first, 0, 2)
+    save(tmp_path, first, progress(2))
+    expected = fit(first, 2, 4)
+    second = build()
+    restored = restore(tmp_path, second, IDENTITY)
+    assert restored == progress(2)
+    assert fit(second, 2, 4)["loss"] == expected["loss"]
+    for one, two in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_nothing_is_restored_where_nothing_is(tmp_path: Path) -> None:
+    assert restore(tmp_path / "none", build(), IDENTITY) is None
+    assert find_resumable(tmp_path / "none", IDENTITY) == (0, [])
+
+
+def test_the_newest_two_are_kept_and_no_temporary_file(tmp_path: Path) -> None:
+    model = build()
+    for epoch in (1, 2, 3, 10, 3):
+        save(tmp_path, model, progress(epoch))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00003", "epoch-00010"]
+
+
+def test_a_save_that_fails_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build()
+    save(tmp_path, model, progress(1))
+
+    def no_space(*arguments: Any, **options: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", no_space)
+    with pytest.raises(OSError, match="No space"):
+        save(tmp_path, model, progress(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-00001"]
+
+
+def truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip_a_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_byte, Path.unlink])
+@pytest.mark.parametrize("file", ["state.npz", "model.keras", "manifest.json"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, file: str, damage: Callable[[Path], None]) -> None:
+    model = build()
+    save(tmp_path, model, progress(1))
+    newest = save(tmp_path, model, progress(2))
+    damage(newest / file)
+    restored = restore(tmp_path, build(), IDENTITY)
+    assert restored is not None
+    assert restored.epoch == 1
+    assert find_resumable(tmp_path, IDENTITY) == (1, [newest])
+
+
+def test_a_checkpoint_of_a_later_format_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "FORMAT_VERSION", 99)
+        path = save(tmp_path, build(), progress(1))
+    assert find_resumable(tmp_path, IDENTITY) == (0, [path])
+
+
+def test_another_seed_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, build(), progress(1))
+    with pytest.raises(CheckpointError, match="made with seed=42: expected seed=43"):
+        find_resumable(tmp_path, {**IDENTITY, "seed": 43})
+
+
+def test_another_model_is_refused(tmp_path: Path) -> None:
+    save(tmp_path, build(), progress(1))
+    with pytest.raises(CheckpointError, match="of another model"):
+        restore(tmp_path, build(units=6), IDENTITY)
