@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +80,36 @@ def test_too_many_workers_are_refused_before_anything_is_written(tmp_path: Path)
     assert len(done.stderr.splitlines()) == 1
     assert "99" in done.stderr
     assert not (tmp_path / "many").exists()
+
+
+def test_ctrl_c_leaves_a_checkpoint_that_a_run_goes_on_from(tmp_path: Path) -> None:
+    # In float64 rounding is too small to switch a ReLU unit, so that the curves agree far below 1e-5 for many epochs.
+    flags = ["--epochs", "400", "--precision", "float64", "--checkpoint-every-s", "0.5"]
+    arguments = [sys.executable, str(ROOT / "jobs/train.py"), "digits", "--storage", str(tmp_path), "--name", "stopped"]
+    process = subprocess.Popen(
+        [*arguments, *flags, "--num-workers", "2"],
+        env={**os.environ, "RAY_ADDRESS": "local"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(tmp_path.glob("stopped/checkpoints/epoch-*")) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+    assert not (tmp_path / "stopped/metrics.json").exists()
+    stopped_after = len(history(tmp_path / "stopped"))
+    assert stopped_after < 400
+    flags[1] = str(stopped_after + 20)
+    done = train(tmp_path, "stopped", *flags, "--num-workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert f"resuming after epoch {stopped_after}" in done.stdout
+    assert train(tmp_path, "local", *flags).returncode == 0
+    for expected, received in zip(history(tmp_path / "local"), history(tmp_path / "stopped"), strict=True):
+        for name in ("loss", "val_loss"):
+            assert received[name] == pytest.approx(expected[name], rel=1e-10)
+    assert sorted(path.name for path in (tmp_path / "stopped").iterdir()) == sorted(
+        path.name for path in (tmp_path / "local").iterdir()
+    )

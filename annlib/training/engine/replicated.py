@@ -87,7 +87,7 @@ class ReplicatedStep:
         present = last > first
         first = min(first, size - 1)
         batch = take_rows(data, rows, start + first, max(last - first, 1))
-        weight = self._loss_weight(batch, data, rows, start, size) if present else tf.constant(0.0)
+        weight = self._loss_weight(batch, data, rows, start, size) if present else tf.constant(0.0, tf.float64)
         trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(trainable)
@@ -138,12 +138,14 @@ class ReplicatedStep:
         weighted by their shares of what the reduction divides by.
         """
         if self._reduction == "sum":
-            return tf.constant(1.0)
+            return tf.constant(1.0, tf.float64)
         if self._reduction == "mean_with_sample_weight" and len(batch) > 2:
             weights = keras.tree.flatten(batch[2])[0]
             all_weights = keras.tree.flatten(take_rows(data[2:], rows, start, size))[0]
-            return self._num_replicas * tf.math.divide_no_nan(tf.reduce_sum(weights), tf.reduce_sum(all_weights))
-        return tf.constant(self._num_replicas * keras.tree.flatten(batch)[0].shape[0] / size)
+            weights, all_weights = (tf.cast(tf.reduce_sum(w), tf.float64) for w in (weights, all_weights))
+            return self._num_replicas * tf.math.divide_no_nan(weights, all_weights)
+        # In float64, so that a float64 model is not limited to float32 by it.
+        return tf.constant(self._num_replicas * keras.tree.flatten(batch)[0].shape[0] / size, tf.float64)
 
     def _reduce_and_apply(
         self, gradients: list[tf.Tensor | None], scope: keras.StatelessScope, replica: int, share: float
