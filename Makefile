@@ -27,7 +27,7 @@ data: setup ## Prepare both data sets
 	$(BIN)/python jobs/prepare_data.py fashion-mnist california-housing
 
 tensorboard: setup ## Show the runs on http://localhost:6006
-	$(BIN)/tensorboard --host 127.0.0.1 --port $(PORT) --logdir $(LOGDIR)
+	TF_CPP_MIN_LOG_LEVEL=3 $(BIN)/tensorboard --host 127.0.0.1 --port $(PORT) --logdir $(LOGDIR)
 
 lint: setup ## Check style, types and the direction of imports
 	$(BIN)/ruff check .
