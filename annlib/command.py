@@ -27,12 +27,14 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
         if name == "workload":
             continue
         flag = "--" + name.replace("_", "-")
+        description = (field.description or "").replace("%", "%%")
         if field.annotation is bool:
-            parser.add_argument(flag, action="store_true", default=None, help=field.description)
+            parser.add_argument(flag, action="store_true", default=None, help=description)
         else:
             default = field.default if not field.is_required() else "the workload's"
+            default = ",".join(default) if isinstance(default, tuple) else default
             shown = "" if default in ("", None) else f" (default: {default})"
-            parser.add_argument(flag, metavar=name.upper(), help=f"{field.description}{shown}")
+            parser.add_argument(flag, metavar=name.upper(), help=f"{description}{shown}")
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with values by field name")
 
 

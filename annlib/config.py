@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from annlib.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "ANNLIB_"
 # Read elsewhere: where downloads are kept.
 _OTHER_VARIABLES = {"ANNLIB_CACHE_DIR"}
+
+_LARGER_IS_BETTER = ("accuracy", "auc", "precision", "recall", "f1_score", "r2_score")
 
 PositiveInt = Annotated[int, Field(ge=1)]
 
@@ -32,6 +34,24 @@ class RunConfig(BaseModel):
     epochs: PositiveInt = Field(description="passes over the training split")
     global_batch_size: PositiveInt = Field(description="samples of one step over all workers")
     learning_rate: float = Field(gt=0, description="learning rate of the optimizer")
+    learning_rate_schedule: Literal["constant", "exponential", "cosine"] = Field(
+        default="constant", description="how the rate falls until the last epoch: exponential to 1 %, cosine to 0"
+    )
+    monitor: str = Field(default="val_loss", description="metric that tells the best epoch")
+    monitor_mode: Literal["auto", "min", "max"] = Field(
+        default="auto", description="min: smaller is better; auto: min, max for accuracy and the like"
+    )
+    early_stopping_patience: PositiveInt | None = Field(
+        default=None, description="stop after that many epochs without a better one, and take the best epoch's weights"
+    )
+    reduce_lr_patience: PositiveInt | None = Field(
+        default=None, description="lower the learning rate after that many epochs without a better one"
+    )
+    reduce_lr_factor: float = Field(default=0.1, gt=0, lt=1, description="what the learning rate is multiplied by then")
+    formats: tuple[Literal["keras", "h5"], ...] = Field(
+        default=("keras",), min_length=1, description="formats to save the model in, such as keras,h5"
+    )
+    histogram_freq: int = Field(default=0, ge=0, description="epochs between two histograms of weights in TensorBoard")
     num_workers: int = Field(default=0, ge=0, description="Ray workers; 0 trains in this process, without Ray")
     cpus_per_worker: PositiveInt = Field(default=1, description="CPUs of each Ray worker")
     use_gpu: bool = Field(default=False, description="give each Ray worker a GPU; locally, refuse to run without one")
@@ -52,6 +72,26 @@ class RunConfig(BaseModel):
         if name in (".", "..") or not all(c.isalnum() or c in "._-" for c in name) or len(name) > 200:
             raise ValueError("expected up to 200 letters, digits, '.', '_' or '-'")
         return name
+
+    @field_validator("formats", mode="before")
+    @classmethod
+    def _split_formats(cls, formats: Any) -> Any:
+        return tuple(formats.split(",")) if isinstance(formats, str) else formats
+
+    @field_validator("reduce_lr_patience")
+    @classmethod
+    def _check_reduction(cls, patience: int | None, info: ValidationInfo) -> int | None:
+        schedule = info.data.get("learning_rate_schedule")
+        if patience is not None and schedule != "constant":
+            raise ValueError(f"expected no value with the learning rate schedule {schedule}")
+        return patience
+
+    @property
+    def resolved_monitor_mode(self) -> str:
+        """Either "min" or "max"."""
+        if self.monitor_mode != "auto":
+            return self.monitor_mode
+        return "max" if any(part in self.monitor for part in _LARGER_IS_BETTER) else "min"
 
     @property
     def run_path(self) -> Path:

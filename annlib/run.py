@@ -41,13 +41,14 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     Raises:
         AnnlibError: bad input, before anything was written; or training could not go on.
     """
+    workload.check(config)
     run = RunDirectory(config.run_path)
     # Before the run directory exists or changes, so that bad input leaves nothing behind.
     data = workload.load_data(config.data_dir)
     num_resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()
     num_done = len(run.read_history()) if finished is not None else 0
-    if finished is not None and num_done >= config.epochs:
+    if finished is not None and (num_done >= config.epochs or finished["stopped_early"]):
         console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
         _print_results(console, finished, run)
         return 0
@@ -70,7 +71,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         stack.enter_context(_log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
         interrupts = stack.enter_context(_interrupts(console))
-        with RunDisplay(console, epochs=config.epochs, metric=workload.metric) as display:
+        with RunDisplay(console, epochs=config.epochs, metric=workload.metrics[0]) as display:
             if config.num_workers > 0:
                 result = _train_on_ray(config, workload, run, display, interrupts)
             else:
@@ -138,6 +139,9 @@ def _finish(config: RunConfig, run: RunDirectory, result: dict[str, Any], consol
 
     metrics = {
         **result["metrics"],
+        "epochs": result["epochs"],
+        "stopped_early": result["epochs"] < config.epochs,
+        "best": result["best"],
         "seconds": result["seconds"],
         "samples_per_s": result["samples_per_s"],
         "num_workers": config.num_workers,

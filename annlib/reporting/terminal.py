@@ -26,6 +26,8 @@ class RunDisplay:
         self._epochs = epochs
         self._metric = metric
         self._last_line = 0.0
+        # The newest line that was not printed, for it may be the last of all.
+        self._unseen = ""
         self._progress: Progress | None = None
         if console.is_terminal:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[line]}"))
@@ -38,6 +40,8 @@ class RunDisplay:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._unseen:
+            self._print(self._unseen)
         if self._progress is not None:
             self._progress.stop()
 
@@ -54,10 +58,14 @@ class RunDisplay:
             description = f"epoch {epoch}/{self._epochs}"
             self._progress.update(self._task, completed=epoch, description=description, line=line)
             return
-        now = time.monotonic()
-        if now - self._last_line >= LINE_EVERY_S or epoch == self._epochs:
-            self._last_line = now
-            self._console.print(f"epoch {epoch}/{self._epochs}  {line}", soft_wrap=True, highlight=False)
+        self._unseen = f"epoch {epoch}/{self._epochs}  {line}"
+        if time.monotonic() - self._last_line >= LINE_EVERY_S:
+            self._print(self._unseen)
+
+    def _print(self, line: str) -> None:
+        self._last_line = time.monotonic()
+        self._unseen = ""
+        self._console.print(line, soft_wrap=True, highlight=False)
 
 
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:

@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 NUM_KEPT = 2
+_CALLBACK_PREFIX = "callback/"
 # What reading a damaged checkpoint raises.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
@@ -40,11 +41,17 @@ class Progress:
         epoch: number of completed epochs.
         history: a row for each completed epoch.
         identity: what a resumed run must have in common: workload, seed, hyperparameters, data fingerprint.
+        stopped: a callback ended the training here.
+        callbacks: state of the callbacks, as `callback_state.collect` returns it.
+        callback_arrays: the arrays of that state.
     """
 
     epoch: int
     history: list[dict[str, Any]]
     identity: dict[str, Any]
+    stopped: bool = False
+    callbacks: dict[str, Any] = dataclasses.field(default_factory=dict)
+    callback_arrays: dict[str, np.ndarray[Any, Any]] = dataclasses.field(default_factory=dict, repr=False)
 
 
 def identity(config: RunConfig, data: Dataset) -> dict[str, Any]:
@@ -55,6 +62,9 @@ def identity(config: RunConfig, data: Dataset) -> dict[str, Any]:
         "global_batch_size": config.global_batch_size,
         "learning_rate": config.learning_rate,
         "precision": config.precision,
+        "learning_rate_schedule": config.learning_rate_schedule,
+        # A schedule reaches its end with the last epoch, so that more epochs are another training.
+        **({} if config.learning_rate_schedule == "constant" else {"epochs": config.epochs}),
         "data_fingerprint": data.fingerprint,
     }
 
@@ -67,10 +77,12 @@ def save(directory: Path, model: "keras.Model", progress: Progress) -> Path:
     try:
         model.save(temporary / "model.keras")
         values = {f"{i:05d}": variable.numpy() for i, variable in enumerate(_variables(model))}
+        values |= {_CALLBACK_PREFIX + name: array for name, array in progress.callback_arrays.items()}
         with (temporary / "state.npz").open("wb") as file:
             np.savez(file, **values)
         files = {name: _sha256(temporary / name) for name in ("model.keras", "state.npz")}
-        manifest = {"format_version": FORMAT_VERSION, **dataclasses.asdict(progress), "sha256": files}
+        manifest = {"format_version": FORMAT_VERSION, **vars(progress), "sha256": files}
+        del manifest["callback_arrays"]
         (temporary / "manifest.json").write_text(json.dumps(manifest))
         if path.exists():
             # Of the same epoch, for the order of batches and the weights depend on nothing else.
@@ -147,8 +159,12 @@ def _read(path: Path) -> tuple[Progress, list[np.ndarray[Any, Any]]]:
         if _sha256(path / name) != digest:
             raise ValueError(f"{name} does not have the SHA-256 of the manifest")
     with np.load(path / "state.npz", allow_pickle=False) as arrays:
-        values = [arrays[key] for key in sorted(arrays.files)]
-    progress = Progress(epoch=manifest["epoch"], history=manifest["history"], identity=manifest["identity"])
+        values = [arrays[key] for key in sorted(arrays.files) if not key.startswith(_CALLBACK_PREFIX)]
+        callback_arrays = {
+            key.removeprefix(_CALLBACK_PREFIX): arrays[key] for key in arrays.files if key.startswith(_CALLBACK_PREFIX)
+        }
+    names = [field.name for field in dataclasses.fields(Progress) if field.name != "callback_arrays"]
+    progress = Progress(**{name: manifest[name] for name in names}, callback_arrays=callback_arrays)
     return progress, values
 
 

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
-from annlib.data import Dataset, Split
+from annlib.data import Dataset
 from annlib.training import checkpoint
+from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import RunCallback
 from annlib.training.engine import evaluate, fit
+from annlib.training.tensorboard import TensorBoard
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -43,8 +45,8 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     """Trains and evaluates the workload.
 
     Returns:
-        {"interrupted": bool, "seconds": float, "samples_per_s": float, "metrics": {split: {name: value}}}; the
-        metrics are missing after an interruption.
+        {"interrupted": bool, "seconds": float, "samples_per_s": float, "epochs": int, "best": {"epoch": int, monitor:
+        float}, "metrics": {split: {name: value}}}; the last three are missing after an interruption.
     """
     data = workload.load_data(config.data_dir)
     run = RunDirectory(config.run_path)
@@ -59,7 +61,7 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     if progress is None:
         progress = checkpoint.Progress(epoch=0, history=[], identity=expected)
     started = time.perf_counter()
-    callback = _fit(model, data, config, context, run, progress)
+    callback, best = _fit(model, data, workload, config, context, run, progress)
     seconds = time.perf_counter() - started
     num_samples = len(data.train) * (len(callback.rows) - progress.epoch)
     result: dict[str, Any] = {
@@ -69,61 +71,98 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     }
     if callback.interrupted:
         return result
+    result["epochs"] = len(callback.rows)
+    result["best"] = {"epoch": best.best_epoch, config.monitor: best.best}
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
-    result["metrics"] = {name: _evaluate(model, split, config) for name, split in splits.items()}
+    result["metrics"] = {
+        name: _evaluate(model, workload.model_inputs(split.x), split.y, config) for name, split in splits.items()
+    }
     if context.rank == 0:
-        _save_model(model, run)
+        _save(model, run, config.formats)
     return result
 
 
 def _fit(
     model: keras.Model,
     data: Dataset,
+    workload: Workload,
     config: RunConfig,
     context: WorkerContext,
     run: RunDirectory,
     progress: checkpoint.Progress,
-) -> RunCallback:
+) -> tuple[RunCallback, BestCheckpoint]:
+    is_chief = context.rank == 0
+    best = BestCheckpoint(
+        run.checkpoints,
+        monitor=config.monitor,
+        mode=config.resolved_monitor_mode,
+        every_s=config.checkpoint_every_s,
+        is_chief=is_chief,
+    )
+    others = [best, *_callbacks_on_a_monitor(config)]
+    x, validation_x = workload.model_inputs(data.train.x), workload.model_inputs(data.validation.x)
+    tensorboard = TensorBoard(run.tensorboard, x, histogram_freq=config.histogram_freq) if is_chief else None
+
+    def on_row(row: dict[str, Any]) -> None:
+        context.on_row(row)
+        if tensorboard is not None:
+            tensorboard.add(row)
+
     callback = RunCallback(
         run,
         progress,
+        others=others,
         num_samples=len(data.train),
         epochs=config.epochs,
         checkpoint_every_s=config.checkpoint_every_s,
-        is_chief=context.rank == 0,
+        is_chief=is_chief,
         report=context.report,
         stop_requested=context.stop_requested,
-        on_row=context.on_row,
+        on_row=on_row,
     )
-    callbacks: list[keras.callbacks.Callback] = [callback]
-    if context.rank == 0:
-        callbacks.append(keras.callbacks.TensorBoard(run.tensorboard, write_graph=False))
     fit(
         model,
-        data.train.x,
+        x,
         data.train.y,
         batch_size=config.global_batch_size,
         epochs=config.epochs,
-        initial_epoch=min(progress.epoch, config.epochs),
-        validation_data=(data.validation.x, data.validation.y),
-        callbacks=callbacks,
+        # A run that a callback stopped does not go on.
+        initial_epoch=config.epochs if progress.stopped else min(progress.epoch, config.epochs),
+        validation_data=(validation_x, data.validation.y),
+        callbacks=[*([] if tensorboard is None else [tensorboard]), *others, callback],
         seed=config.seed,
         verbose=0,
     )
-    return callback
+    return callback, best
 
 
-def _evaluate(model: keras.Model, split: Split, config: RunConfig) -> dict[str, float]:
-    metrics: dict[str, float] = evaluate(
-        model, split.x, split.y, batch_size=max(config.global_batch_size, 256), return_dict=True
-    )
+def _callbacks_on_a_monitor(config: RunConfig) -> list[keras.callbacks.Callback]:
+    monitor = {"monitor": config.monitor, "mode": config.resolved_monitor_mode}
+    callbacks: list[keras.callbacks.Callback] = []
+    if config.reduce_lr_patience is not None:
+        callbacks.append(
+            keras.callbacks.ReduceLROnPlateau(
+                factor=config.reduce_lr_factor, patience=config.reduce_lr_patience, **monitor
+            )
+        )
+    if config.early_stopping_patience is not None:
+        callbacks.append(
+            keras.callbacks.EarlyStopping(patience=config.early_stopping_patience, restore_best_weights=True, **monitor)
+        )
+    return callbacks
+
+
+def _evaluate(model: keras.Model, x: Any, y: Any, config: RunConfig) -> dict[str, float]:
+    metrics: dict[str, float] = evaluate(model, x, y, batch_size=max(config.global_batch_size, 256), return_dict=True)
     return metrics
 
 
-def _save_model(model: keras.Model, run: RunDirectory) -> None:
-    temporary = run.path / ".model.tmp.keras"
-    model.save(temporary)
-    temporary.replace(run.model)
+def _save(model: keras.Model, run: RunDirectory, formats: Sequence[str]) -> None:
+    for name in formats:
+        path = run.model.with_suffix(f".{name}")
+        temporary = run.path / f".model.tmp.{name}"
+        model.save(temporary)
+        temporary.replace(path)
 
 
 def default_strategy() -> Any:

@@ -5,8 +5,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from annlib.config import RunConfig
 from annlib.data import Dataset
+from annlib.errors import ConfigError
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +25,8 @@ class Workload:
         load_data: returns the data set; the argument is `--data-dir`.
         build_model: returns a compiled model for a data set and a configuration.
         defaults: values of `RunConfig` fields that differ from workload to workload.
-        metric: the metric that the progress and the tables show beside the loss.
+        metrics: names of the model's metrics beside the loss; the progress shows the first.
+        inputs: for a model with several inputs, the name and the columns of x of each; None passes x as it is.
     """
 
     name: str
@@ -30,4 +34,25 @@ class Workload:
     load_data: Callable[[Path | None], Dataset]
     build_model: "Callable[[Dataset, RunConfig], keras.Model]"
     defaults: Mapping[str, Any]
-    metric: str
+    metrics: tuple[str, ...]
+    inputs: tuple[tuple[str, tuple[int, ...]], ...] | None = None
+
+    def check(self, config: RunConfig) -> None:
+        """Checks what `RunConfig` cannot know alone.
+
+        Raises:
+            ConfigError: the monitored metric is none of the workload's.
+        """
+        names = ["loss", *self.metrics]
+        known = [*names, *(f"val_{name}" for name in names)]
+        if config.monitor not in known:
+            raise ConfigError(
+                f"monitor is unknown: expected one of {', '.join(known)}, received {config.monitor!r}. "
+                "Correct --monitor."
+            )
+
+    def model_inputs(self, x: np.ndarray[Any, Any]) -> Any:
+        """Returns what the model takes for x: x itself, or a tuple of columns for each input."""
+        if self.inputs is None:
+            return x
+        return tuple(np.ascontiguousarray(x[:, list(columns)]) for _, columns in self.inputs)

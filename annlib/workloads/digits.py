@@ -22,5 +22,5 @@ WORKLOAD = Workload(
     load_data=load_data,
     build_model=functools.partial(build_model, max_value=16.0),
     defaults={"epochs": 30, "global_batch_size": 32, "learning_rate": 0.01},
-    metric="sparse_categorical_accuracy",
+    metrics=("sparse_categorical_accuracy",),
 )

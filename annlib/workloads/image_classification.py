@@ -14,11 +14,12 @@ def build_model(data: Dataset, config: RunConfig, *, max_value: float) -> "keras
     import keras
 
     from annlib.models.mlp import image_classification_mlp
+    from annlib.training.schedule import learning_rate
 
     assert data.class_names is not None
     model = image_classification_mlp(data.train.x.shape[1:], len(data.class_names), max_value=max_value)
     model.compile(
-        optimizer=keras.optimizers.SGD(config.learning_rate),
+        optimizer=keras.optimizers.SGD(learning_rate(config, len(data.train))),
         loss="sparse_categorical_crossentropy",
         metrics=["sparse_categorical_accuracy"],
     )

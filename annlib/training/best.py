@@ -1,0 +1,74 @@
+"""The best epoch's model, kept beside the last checkpoint."""
+
+import json
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from annlib.artifacts import write_atomically
+
+FILE = "best.keras"
+
+
+class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
+    """Keeps the model of the epoch with the best monitored value in `checkpoints/best.keras`.
+
+    An epoch may take milliseconds and writing a model longer than that, so the best weights are held in memory and
+    written on a time budget, and at the end.
+
+    Args:
+        directory: where the file goes.
+        monitor: name in the epoch's logs.
+        mode: "min" or "max".
+        every_s: time between two writes, at least, in seconds.
+        is_chief: this worker writes the file.
+    """
+
+    def __init__(self, directory: Path, *, monitor: str, mode: str, every_s: float, is_chief: bool) -> None:
+        super().__init__()
+        self.best: float | None = None
+        self.best_epoch = 0
+        self.best_weights: list[np.ndarray[Any, Any]] = []
+        self._directory = directory
+        self._monitor = monitor
+        self._sign = -1.0 if mode == "max" else 1.0
+        self._every_s = every_s
+        self._is_chief = is_chief
+        self._is_written = True
+        self._written_at = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Takes the weights when the epoch is the best one so far."""
+        value = (logs or {}).get(self._monitor)
+        if value is not None and (self.best is None or self._sign * value < self._sign * self.best):
+            self.best, self.best_epoch = float(value), epoch + 1
+            if self._is_chief:
+                self.best_weights = self.model.get_weights()
+                self._is_written = False
+        if time.monotonic() - self._written_at >= self._every_s:
+            self._write()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Writes what has not been written."""
+        self._write()
+
+    def _write(self) -> None:
+        if self._is_written:
+            return
+        last_weights = self.model.get_weights()
+        temporary = self._directory / f".{FILE}.{uuid.uuid4().hex}.tmp.keras"
+        try:
+            self.model.set_weights(self.best_weights)
+            self.model.save(temporary)
+            temporary.replace(self._directory / FILE)
+        finally:
+            self.model.set_weights(last_weights)
+            temporary.unlink(missing_ok=True)
+        note = {"epoch": self.best_epoch, self._monitor: self.best}
+        write_atomically(self._directory / "best.json", json.dumps(note).encode())
+        self._is_written = True
+        self._written_at = time.monotonic()
