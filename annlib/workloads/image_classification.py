@@ -13,13 +13,11 @@ def build_model(data: Dataset, config: RunConfig, *, max_value: float) -> "keras
     """Returns the compiled model for images of `data` with pixels from 0 to `max_value`."""
     import keras
 
-    from annlib.models.mlp import image_classification_mlp
+    from annlib.models.mlp import ClassificationTask, classification_mlp
 
     assert data.class_names is not None
-    model = image_classification_mlp(data.train.x.shape[1:], len(data.class_names), max_value=max_value)
-    model.compile(
-        optimizer=keras.optimizers.SGD(config.learning_rate),
-        loss="sparse_categorical_crossentropy",
-        metrics=["sparse_categorical_accuracy"],
+    # The classes come from their names, because a small training split may lack one.
+    task = ClassificationTask(kind="multiclass", num_classes=len(data.class_names), encoding="sparse")
+    return classification_mlp(
+        data.train.x.shape[1:], task, max_value=max_value, optimizer=keras.optimizers.SGD(config.learning_rate)
     )
-    return model
