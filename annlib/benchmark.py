@@ -58,15 +58,11 @@ def _load_fashion_mnist(data_dir: Path | None) -> Arrays:
 def _fashion_mnist_model() -> "keras.Model":
     import keras
 
-    from annlib.models.mlp import image_classification_mlp
+    from annlib.models.mlp import classification_mlp
+    from annlib.models.targets import ClassificationTask
 
-    model = image_classification_mlp((28, 28), 10, max_value=255.0)
-    model.compile(
-        optimizer=keras.optimizers.SGD(0.01),
-        loss="sparse_categorical_crossentropy",
-        metrics=["sparse_categorical_accuracy"],
-    )
-    return model
+    task = ClassificationTask(kind="multiclass", num_classes=10, encoding="sparse")
+    return classification_mlp((28, 28), task, max_value=255.0, optimizer=keras.optimizers.SGD(0.01))
 
 
 def _load_regression(data_dir: Path | None) -> Arrays:

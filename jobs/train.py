@@ -22,7 +22,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.list:
         for workload in WORKLOADS.values():
-            print(f"{workload.name:15} {workload.description}")
+            print(f"{workload.name:30} {workload.description}")
         return 0
     if arguments.workload is None:
         parser.error("expected a workload, received none; for example `jobs/train.py digits`")

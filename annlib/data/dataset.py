@@ -113,7 +113,7 @@ class Dataset:
         feature_names: Name of each column of x; None for images.
         target_name: What a regression predicts; None for a classification.
         target_unit: Unit of y; None where it has none.
-        scaler: How x was standardised; None if it was not.
+        scaler: Mean and scale of each feature over the training split, by which `load` standardises x; None for images.
 
     Raises:
         DataError: A split differs in shape or type from the training split, or a label has no class name.

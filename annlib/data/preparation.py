@@ -34,7 +34,7 @@ HOUSING_FEATURES = ("MedInc", "HouseAge", "AveRooms", "AveBedrms", "Population",
 USD_PER_TARGET_UNIT = 100_000.0
 
 
-def load(name: str, *, data_dir: Path | None = None) -> Dataset:
+def load(name: str, *, data_dir: Path | None = None, standardize: bool = True) -> Dataset:
     """Load a data set by its name.
 
     Args:
@@ -42,6 +42,8 @@ def load(name: str, *, data_dir: Path | None = None) -> Dataset:
             scikit-learn and need no file.
         data_dir: A directory that holds the raw files; other places are tried where it holds none of them. Data sets
             that need no file do not look at it.
+        standardize: False leaves the features of a table in their units, as float32, for a model that standardises
+            them itself by the moments in `scaler`. Images are never standardised.
 
     Raises:
         DataError: The name is unknown, or the raw files are not found, not readable or damaged.
@@ -50,10 +52,10 @@ def load(name: str, *, data_dir: Path | None = None) -> Dataset:
         near = difflib.get_close_matches(name, LOADERS, n=1)
         question = f"did you mean {near[0]!r}?" if near else "choose one of these"
         raise DataError(f"unknown data set; expected one of {', '.join(LOADERS)}; received {name!r}; {question}")
-    return LOADERS[name](data_dir)
+    return LOADERS[name](data_dir, standardize)
 
 
-def _fashion_mnist(data_dir: Path | None) -> Dataset:
+def _fashion_mnist(data_dir: Path | None, _: bool) -> Dataset:
     """Images uint8, shape (n, 28, 28), 0 to 255, not scaled; labels uint8, 0 to 9."""
     arrays = sources.read(raw.FASHION_MNIST, data_dir=data_dir)
     images, labels = arrays["train_images"], arrays["train_labels"]
@@ -66,7 +68,7 @@ def _fashion_mnist(data_dir: Path | None) -> Dataset:
     )
 
 
-def _california_housing(data_dir: Path | None) -> Dataset:
+def _california_housing(data_dir: Path | None, standardize: bool) -> Dataset:
     """Features float32, shape (n, 8), standardised; targets float32, shape (n,), in 100,000 dollars."""
     x, y = housing_features(sources.read(raw.CALIFORNIA_HOUSING, data_dir=data_dir)["table"])
     return _regression(
@@ -76,6 +78,7 @@ def _california_housing(data_dir: Path | None) -> Dataset:
         feature_names=HOUSING_FEATURES,
         target_name="MedHouseVal",
         target_unit="100,000 USD",
+        standardize=standardize,
     )
 
 
@@ -102,7 +105,7 @@ def housing_features(table: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.flo
     return np.column_stack(features), value / USD_PER_TARGET_UNIT
 
 
-def _digits(_: Path | None) -> Dataset:
+def _digits(_: Path | None, __: bool) -> Dataset:
     """Images uint8, shape (n, 8, 8), 0 to 16, not scaled; labels uint8, 0 to 9."""
     from sklearn.datasets import load_digits
 
@@ -113,14 +116,13 @@ def _digits(_: Path | None) -> Dataset:
     return Dataset(name="digits", train=train, validation=validation, test=test, class_names=class_names)
 
 
-def _iris(_: Path | None) -> Dataset:
+def _iris(_: Path | None, standardize: bool) -> Dataset:
     """Features float32, shape (n, 4), standardised; labels uint8, 0 to 2."""
     from sklearn.datasets import load_iris
 
     bunch = load_iris()
     splits = _split(bunch.data, bunch.target.astype(np.uint8), stratified=True)
-    scaler = Standardization.fit(splits[0].x)
-    train, validation, test = (Split(x=scaler.transform(split.x), y=split.y) for split in splits)
+    (train, validation, test), scaler = _scale(splits, standardize)
     return Dataset(
         name="iris",
         train=train,
@@ -132,7 +134,7 @@ def _iris(_: Path | None) -> Dataset:
     )
 
 
-def _diabetes(_: Path | None) -> Dataset:
+def _diabetes(_: Path | None, standardize: bool) -> Dataset:
     """Features float32, shape (n, 10), standardised; targets float32, shape (n,), 25 to 346, without unit."""
     from sklearn.datasets import load_diabetes
 
@@ -145,16 +147,23 @@ def _diabetes(_: Path | None) -> Dataset:
         feature_names=tuple(bunch.feature_names),
         target_name="disease progression after one year",
         target_unit=None,
+        standardize=standardize,
     )
 
 
 def _regression(
-    *, name: str, x: Array, y: Array, feature_names: tuple[str, ...], target_name: str, target_unit: str | None
+    *,
+    name: str,
+    x: Array,
+    y: Array,
+    feature_names: tuple[str, ...],
+    target_name: str,
+    target_unit: str | None,
+    standardize: bool,
 ) -> Dataset:
     """Split, and standardise the features by the training split. Targets keep their unit."""
     splits = _split(x, y.astype(np.float32), stratified=False)
-    scaler = Standardization.fit(splits[0].x)
-    train, validation, test = (Split(x=scaler.transform(split.x), y=split.y) for split in splits)
+    (train, validation, test), scaler = _scale(splits, standardize)
     return Dataset(
         name=name,
         train=train,
@@ -165,6 +174,13 @@ def _regression(
         target_unit=target_unit,
         scaler=scaler,
     )
+
+
+def _scale(splits: tuple[Split, Split, Split], standardize: bool) -> tuple[list[Split], Standardization]:
+    """Fit on the training split; return the splits as float32, standardised or in their units."""
+    scaler = Standardization.fit(splits[0].x)
+    convert = scaler.transform if standardize else lambda x: x.astype(np.float32)
+    return [Split(x=convert(split.x), y=split.y) for split in splits], scaler
 
 
 def _split(x: Array, y: Array, *, stratified: bool) -> tuple[Split, Split, Split]:
@@ -178,7 +194,7 @@ def _split(x: Array, y: Array, *, stratified: bool) -> tuple[Split, Split, Split
     return Split(x=x_train, y=y_train), Split(x=x_validation, y=y_validation), Split(x=x_test, y=y_test)
 
 
-LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
+LOADERS: dict[str, Callable[[Path | None, bool], Dataset]] = {
     "fashion-mnist": _fashion_mnist,
     "california-housing": _california_housing,
     "digits": _digits,

@@ -4,9 +4,25 @@ import difflib
 
 from annlib.errors import ConfigError
 from annlib.training.workload import Workload
-from annlib.workloads import digits, fashion_mnist
+from annlib.workloads import (
+    california_housing,
+    diabetes,
+    digits,
+    fashion_mnist,
+    iris_perceptron,
+    wide_deep_housing,
+)
 
-WORKLOADS = {workload.name: workload for workload in (fashion_mnist.WORKLOAD, digits.WORKLOAD)}
+_ALL = (
+    fashion_mnist.WORKLOAD,
+    california_housing.WORKLOAD,
+    wide_deep_housing.WORKLOAD,
+    wide_deep_housing.WORKLOAD_OF_TWO_INPUTS,
+    iris_perceptron.WORKLOAD,
+    digits.WORKLOAD,
+    diabetes.WORKLOAD,
+)
+WORKLOADS = {workload.name: workload for workload in _ALL}
 
 
 def find(name: str) -> Workload:

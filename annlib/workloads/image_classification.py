@@ -13,14 +13,12 @@ def build_model(data: Dataset, config: RunConfig, *, max_value: float) -> "keras
     """Returns the compiled model for images of `data` with pixels from 0 to `max_value`."""
     import keras
 
-    from annlib.models.mlp import image_classification_mlp
+    from annlib.models.mlp import classification_mlp
+    from annlib.models.targets import ClassificationTask
     from annlib.training.schedule import learning_rate
 
     assert data.class_names is not None
-    model = image_classification_mlp(data.train.x.shape[1:], len(data.class_names), max_value=max_value)
-    model.compile(
-        optimizer=keras.optimizers.SGD(learning_rate(config, len(data.train))),
-        loss="sparse_categorical_crossentropy",
-        metrics=["sparse_categorical_accuracy"],
-    )
-    return model
+    # The classes come from their names, because a small training split may lack one.
+    task = ClassificationTask(kind="multiclass", num_classes=len(data.class_names), encoding="sparse")
+    optimizer = keras.optimizers.SGD(learning_rate(config, len(data.train)))
+    return classification_mlp(data.train.x.shape[1:], task, max_value=max_value, optimizer=optimizer)

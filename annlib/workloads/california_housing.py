@@ -1,0 +1,25 @@
+"""The book's MLP regressor: median house values of California's districts (A. Géron, Hands-On ML, chapter 10).
+
+Command: python jobs/train.py california-housing
+"""
+
+from pathlib import Path
+
+from annlib import data
+from annlib.training.workload import Workload
+from annlib.workloads import regression
+
+
+def load_data(data_dir: Path | None) -> data.Dataset:
+    """Returns 11,610 training, 3,870 validation and 5,160 test districts with 8 features in their units."""
+    return data.load("california-housing", data_dir=data_dir, standardize=False)
+
+
+WORKLOAD = Workload(
+    name="california-housing",
+    description="predict house values from 8 features of a district, 8-30-1 MLP",
+    load_data=load_data,
+    build_model=regression.build_mlp,
+    defaults={"epochs": 20, "global_batch_size": 32, "learning_rate": 0.001},
+    metrics=regression.METRICS,
+)
