@@ -8,6 +8,7 @@
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -112,11 +113,27 @@ def arguments(case: Case, batch_size: int) -> dict[str, Any]:
     return {**names, **weight, **fixed, "validation_data": parts}
 
 
-def error_of(make: Callable[[], keras.Model], optimizer: keras.optimizers.Optimizer) -> str:
+def make_callbacks(directory: Path) -> list[keras.callbacks.Callback]:
+    """Callbacks that change the training, and callbacks that write files."""
+    return [
+        keras.callbacks.ReduceLROnPlateau(monitor="val_loss", factor=0.5, patience=1, min_delta=0.01),
+        keras.callbacks.EarlyStopping(monitor="val_loss", patience=3, restore_best_weights=True),
+        keras.callbacks.ModelCheckpoint(directory / "best.keras", monitor="val_loss", save_best_only=True),
+        keras.callbacks.CSVLogger(directory / "log.csv"),
+    ]
+
+
+def callback_arguments() -> dict[str, Any]:
+    """Random labels: the validation loss soon rises, so that all of them do something."""
+    fixed = {"batch_size": 16, "epochs": 60, "shuffle": False, "verbose": 0}
+    return {"x": X[:64], "y": Y[:64], "validation_data": (X[64:], Y[64:]), **fixed}
+
+
+def error_of(make: Callable[[], keras.Model], optimizer: keras.optimizers.Optimizer, **arguments: Any) -> str:
     model = make()
     model.compile(optimizer=optimizer, loss="sparse_categorical_crossentropy")
     try:
-        annlib.fit(model, X, Y, verbose=0)
+        annlib.fit(model, X, Y, verbose=0, **arguments)
     except ConfigError as error:
         return str(error)
     return ""
@@ -153,6 +170,17 @@ def main(out: str, kind: str, batch_size: int) -> None:
     history = annlib.fit(model, X, Y, batch_size=batch_size, epochs=4, verbose=0, callbacks=callbacks)
     found["epochs_until_stopped"] = len(history.history["loss"])
     with strategy.scope():
+        model = compiled(CASES["sgd"])
+        model.optimizer.learning_rate = 0.5
+    # A directory of its own for each process shows which of them write.
+    directory = Path(out).with_suffix(".files")
+    directory.mkdir()
+    found["callbacks"] = annlib.fit(model, **callback_arguments(), callbacks=make_callbacks(directory)).history
+    arrays.update({f"callbacks/{i}": weight for i, weight in enumerate(model.get_weights())})
+    found["files"] = sorted(path.name for path in directory.iterdir())
+    with strategy.scope():
+        backup = [keras.callbacks.BackupAndRestore(directory / "backup")]
+        found["backup"] = error_of(dense, optimizers.SGD(0.05), callbacks=backup)
         found["accumulation"] = error_of(dense, optimizers.SGD(0.05, gradient_accumulation_steps=2))
         found["own_step"] = error_of(OwnStep, optimizers.SGD(0.05))
     np.savez(out, found=json.dumps(found), **arrays)

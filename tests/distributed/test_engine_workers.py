@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -199,3 +200,38 @@ def test_a_train_step_of_ones_own_is_refused_in_one_clear_line(outcomes: Outcome
         assert "OwnStep has a train_step of its own" in message
         assert "one process" in message
         assert "\n" not in message
+
+
+@functools.cache
+def callback_reference() -> tuple[dict[str, list[float]], list[np.ndarray]]:
+    model = worker.compiled(worker.CASES["sgd"])
+    model.optimizer.learning_rate = 0.5
+    with tempfile.TemporaryDirectory() as directory:
+        history = model.fit(**worker.callback_arguments(), callbacks=worker.make_callbacks(Path(directory)))
+    return history.history, model.get_weights()
+
+
+@every_world
+def test_callbacks_change_the_training_as_in_one_keras_process(outcomes: Outcomes, world: str) -> None:
+    expected, weights = callback_reference()
+    assert len(expected["loss"]) < worker.callback_arguments()["epochs"]
+    assert len(set(expected["learning_rate"])) > 1
+    for outcome in outcomes(world):
+        for key, values in outcome.found["callbacks"].items():
+            np.testing.assert_allclose(values, expected[key], rtol=1e-4, err_msg=key)
+        for ours, theirs in zip(outcome.weights["callbacks"], weights, strict=True):
+            assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
+
+
+@every_world
+def test_one_worker_writes_the_files_of_callbacks(outcomes: Outcomes, world: str) -> None:
+    first, *others = (outcome.found["files"] for outcome in outcomes(world))
+    assert first == ["best.keras", "log.csv"]
+    assert others == [[]] * len(others)
+
+
+@every_world
+def test_backup_and_restore_is_refused_in_one_clear_line(outcomes: Outcomes, world: str) -> None:
+    for outcome in outcomes(world):
+        assert "BackupAndRestore does not work under a distribution strategy" in outcome.found["backup"]
+        assert "\n" not in outcome.found["backup"]

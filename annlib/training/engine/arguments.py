@@ -7,6 +7,10 @@ import keras
 import numpy as np
 
 from annlib.errors import ConfigError
+from annlib.training.engine.compilation import is_distributed
+
+# Keras' callbacks that write files, which one worker of several does.
+_WRITERS = (keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard, keras.callbacks.CSVLogger)
 
 
 def check_compiled(model: keras.Model) -> None:
@@ -35,9 +39,18 @@ def callback_list(
     *,
     add_history: bool = True,
 ) -> keras.callbacks.CallbackList:
-    """Returns the callbacks with the history and the progress bar that Keras adds; a list of Keras stays as it is."""
+    """Returns the callbacks with the history and the progress bar that Keras adds; a list of Keras stays as it is.
+
+    Of several workers only the first keeps the progress bar and the callbacks that write files.
+    """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
+    callbacks = list(callbacks or [])
+    if is_distributed(model):
+        _refuse_backup(callbacks)
+        if not model.distribute_strategy.extended.should_checkpoint:
+            callbacks = [callback for callback in callbacks if not isinstance(callback, _WRITERS)]
+            verbose = 0
     verbose = 1 if verbose == "auto" else verbose
     return keras.callbacks.CallbackList(
         callbacks,
@@ -48,3 +61,12 @@ def callback_list(
         epochs=epochs,
         steps=steps,
     )
+
+
+def _refuse_backup(callbacks: Sequence[keras.callbacks.Callback]) -> None:
+    # Each worker would restore its own file, and workers in different epochs wait for each other for good.
+    if any(isinstance(callback, keras.callbacks.BackupAndRestore) for callback in callbacks):
+        raise ConfigError(
+            "BackupAndRestore does not work under a distribution strategy: expected another callback, received it. "
+            "Remove it; a run of jobs/train.py that is started again with the same --name goes on by itself."
+        )
