@@ -1,5 +1,7 @@
 """The layers of a model, as a picture and as text."""
 
+import io
+import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +12,8 @@ from annlib.reporting.style import DPI, write_picture
 if TYPE_CHECKING:
     import keras
 
+logger = logging.getLogger(__name__)
+
 
 def plot_model_diagram(model: "keras.Model", path: Path) -> bool:
     """Writes a PNG of 300 dpi that shows the layers, their shapes and how they are connected.
@@ -19,7 +23,8 @@ def plot_model_diagram(model: "keras.Model", path: Path) -> bool:
         path: PNG file to write.
 
     Returns:
-        False, and nothing is written, where graphviz (`dot`) or the package pydot is not installed.
+        False, and nothing is written, where graphviz (`dot`) or the package pydot is not installed, or where dot
+        refuses the names of the layers.
 
     Raises:
         DataError: the model is not built.
@@ -45,15 +50,30 @@ def plot_model_diagram(model: "keras.Model", path: Path) -> bool:
             )
         except ImportError:
             return False
+        except AssertionError:
+            # Keras does not escape the names for dot, and pydot asserts that dot succeeds.
+            logger.warning("dot cannot draw the model %s: rename layers whose names hold <, > or &", model.name)
+            return False
         # In a notebook, Keras prints what is missing and raises nothing.
         if not picture.exists():
             return False
-        write_picture(path, picture.read_bytes())
+        write_picture(path, _with_resolution(picture))
     return True
 
 
+def _with_resolution(picture: Path) -> bytes:
+    """Returns the PNG with its resolution, which dot does not write into it."""
+    from PIL import Image
+
+    content = io.BytesIO()
+    with Image.open(picture) as image:
+        image.save(content, format="png", dpi=(DPI, DPI))
+    return content.getvalue()
+
+
 def model_summary(model: "keras.Model") -> str:
-    """Returns the table of layers, output shapes and numbers of parameters, 100 characters wide."""
+    """Returns the table of layers, output shapes and numbers of parameters, as wide as the terminal lets it be."""
     lines: list[str] = []
-    model.summary(line_length=100, print_fn=lambda text, **_: lines.append(text))
+    # A length given here would not keep Keras from cutting off what the terminal does not hold.
+    model.summary(print_fn=lambda text, **_: lines.append(text))
     return "\n".join(lines)
