@@ -1,6 +1,6 @@
 """Learning curves."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,7 @@ def draw_learning_curves(rows: Sequence[Mapping[str, Any]], *, title: str) -> "F
         _draw_panel(axes, epochs, [curves[metric] for metric in panel])
     if has_rates:
         _draw_line(all_axes[-1], epochs, rates, color="#555555")
-        _set_scale(all_axes[-1], rates, usual=rates.min())
+        _set_scale(all_axes[-1], rates, usual=np.min)
         all_axes[-1].set_ylabel("learning rate")
     all_axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     all_axes[-1].set_xlim(epochs.min() - 0.5, epochs.max() + 0.5)
@@ -154,7 +154,7 @@ def _draw_panel(axes: "Axes", epochs: Values, curves: Sequence[Mapping[str, Valu
         # As in the book.
         axes.set_ylim(0, 1)
     else:
-        _set_scale(axes, all_values, usual=np.nanmedian(np.where(np.isfinite(all_values), all_values, np.nan)))
+        _set_scale(axes, all_values, usual=np.median)
     # Beside the axes, where it hides no curve. The names come later: matplotlib drops those that begin with "_".
     legend = axes.legend(
         handles, ["name"] * len(names), loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, handlelength=2.8
@@ -178,13 +178,13 @@ def _draw_line(axes: "Axes", epochs: Values, values: Values, **look: Any) -> "Li
     return line
 
 
-def _set_scale(axes: "Axes", values: Values, *, usual: float) -> None:
+def _set_scale(axes: "Axes", values: Values, *, usual: Callable[[Values], Any]) -> None:
     values = values[np.isfinite(values)]
     if len(values) == 0:
         axes.set_yticks([])
         return
     low, high = float(values.min()), float(values.max())
-    if low > 0 and high > _LOG_RATIO * usual:
+    if low > 0 and high > _LOG_RATIO * usual(values):
         axes.set_yscale("log")
     elif 0 <= low < high / 2:
         axes.set_ylim(bottom=0)

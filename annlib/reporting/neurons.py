@@ -107,11 +107,12 @@ def draw_decision_boundary(
     regions = check_labels("predict's result", predict(grid), class_names)
     check_same_length(points=grid, predictions=regions)
 
-    figure = new_figure(7.5, 4.6, title=title)
+    present = np.unique(labels).tolist()
+    # The classes are listed beside, in two lines at most.
+    figure = new_figure(7.5, max(4.6, 0.8 + 0.38 * len(present)), title=title)
     axes = figure.add_subplot()
     _draw_regions(axes, across, up, regions.reshape(_GRID, _GRID))
     names = class_labels(class_names, size=9, width=1.8, lines=2)
-    present = np.unique(labels).tolist()
     handles = []
     for number in present:
         chosen = points[labels == number]

@@ -71,6 +71,7 @@ def class_labels(
     return [label(name, size=size, width=width, lines=lines) for name in names]
 
 
+@functools.lru_cache(maxsize=4096)
 def width_of(text: str, families: tuple[str, ...], size: float) -> float:
     """Returns the width of one line in inches."""
     from matplotlib.backends.backend_agg import RendererAgg
