@@ -81,8 +81,10 @@ def draw_predicted_against_true(
         name = "" if target_names is None else f"{target_names[target]}: "
         error = _root_mean_square(predicted[:, target] - truth[:, target])
         label(f"{name}RMSE {error:.4g}", width=_PANEL - 1, lines=2).write(axes.title)
-    # With axes of a fixed shape the layout comes to rest at its second run; drawing the figure is that run.
-    figure.draw_without_rendering()
+    # With axes of a fixed shape the layout comes to rest at its second run, and drawing the figure runs it once.
+    layout = figure.get_layout_engine()
+    if layout is not None:
+        layout.execute(figure)
     return figure
 
 
