@@ -5,21 +5,22 @@ unit (figure 10-4), equations 10-1 and 10-2, the XOR network (figure 10-6).
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from annlib.errors import ConfigError, DataError
+from annlib.models.activations import step
 
 Array = npt.NDArray[Any]
 
 
-def heaviside(z: npt.ArrayLike) -> Array:
-    """Returns 0 where z < 0, else 1 (equation 10-1), as float64, in the shape of z."""
-    return np.where(_numbers("z", z) >= 0, 1.0, 0.0)
+heaviside = step
 
 
 def sgn(z: npt.ArrayLike) -> Array:
@@ -59,23 +60,28 @@ class ThresholdLogicUnit:
     """A neuron that fires, 1, where the weighted sum of its inputs reaches its threshold, and gives 0 elsewhere.
 
     Args:
-        weights: one number an input, at least one; negative ones inhibit.
+        weights: one number an input, at least one, kept as a tuple; negative ones inhibit.
         threshold: in the unit of the weighted sum.
 
     Raises:
         ConfigError: there are no weights, or a value is not a finite number.
     """
 
-    weights: tuple[float, ...]
+    weights: Sequence[float]
     threshold: float
 
     def __post_init__(self) -> None:
-        values = (*self.weights, self.threshold)
-        if not self.weights or not all(isinstance(v, int | float) and np.isfinite(v) for v in values):
+        try:
+            weights = tuple(float(weight) for weight in self.weights)
+            valid = bool(weights) and all(math.isfinite(value) for value in (*weights, float(self.threshold)))
+        except (TypeError, ValueError):
+            valid = False
+        if not valid:
             raise ConfigError(
                 "a threshold logic unit needs one finite weight an input and a finite threshold; received weights "
                 f"{self.weights!r} and threshold {self.threshold!r}; correct them"
             )
+        object.__setattr__(self, "weights", weights)
 
     def __call__(self, x: npt.ArrayLike) -> Array:
         """Returns the outputs, int64, shape (n,), for inputs of shape (n, number of weights)."""
@@ -86,7 +92,7 @@ class ThresholdLogicUnit:
 IDENTITY = ThresholdLogicUnit(weights=(1,), threshold=1)
 AND = ThresholdLogicUnit(weights=(1, 1), threshold=2)
 OR = ThresholdLogicUnit(weights=(1, 1), threshold=1)
-# The book's figure takes A twice and needs two active inputs; B inhibits.
+# The book's figure takes A twice and needs two active inputs; B inhibits. With A always active it is NOT B.
 AND_NOT = ThresholdLogicUnit(weights=(2, -1), threshold=2)
 
 
@@ -97,11 +103,11 @@ def at_least(k: int, n: int) -> ThresholdLogicUnit:
         ConfigError: not 1 <= k <= n.
     """
     for name, value in (("k", k), ("n", n)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ConfigError(f"{name} is wrong; expected a whole number of 1 or more; received {value!r}; correct it")
     if k > n:
         raise ConfigError(f"k is larger than n; expected 1 to {n} of {n} inputs; received {k}; correct one of them")
-    return ThresholdLogicUnit(weights=(1,) * n, threshold=k)
+    return ThresholdLogicUnit(weights=(1,) * int(n), threshold=k)
 
 
 def xor(x: npt.ArrayLike) -> Array:

@@ -33,7 +33,7 @@ class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             `tol`; None stops only after an epoch without a mistake or at `max_iter`.
         n_iter_no_change: epochs without a better one to wait for, 1 or more.
         shuffle: visit the samples in another order in each epoch.
-        random_state: of the order.
+        random_state: of the order; 0 by default, as in scikit-learn.
 
     Attributes:
         coef_: weights, shape (neurons, num_features), float64.
@@ -50,7 +50,7 @@ class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         tol: float | None = 1e-3,
         n_iter_no_change: int = 5,
         shuffle: bool = True,
-        random_state: Any = None,
+        random_state: Any = 0,
     ) -> None:
         self.eta0 = eta0
         self.max_iter = max_iter
@@ -73,7 +73,13 @@ class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         X, y = validate_data(self, X, y, dtype=np.float64)
         check_classification_targets(y)
         self._set_classes(np.unique(y))
-        self._train(X, y, max_iter=self.max_iter)
+        if self._train(X, y, max_iter=self.max_iter):
+            warnings.warn(
+                f"max_iter={self.max_iter} epochs were reached with mistakes left. Increase max_iter, or accept that the "
+                "classes may not be linearly separable.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Self:
@@ -129,29 +135,23 @@ class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self.coef_ = np.zeros((num_neurons, self.n_features_in_))
         self.intercept_ = np.zeros(num_neurons)
 
-    def _train(self, x: Array, labels: Array, *, max_iter: int) -> None:
+    def _train(self, x: Array, labels: Array, *, max_iter: int) -> bool:
+        """Returns whether `max_iter` ended the training, and not an epoch without a mistake or `tol`."""
         fires_for = self.classes_[-len(self.intercept_) :]
         targets = (labels[:, None] == fires_for).astype(np.float64)
         random = check_random_state(self.random_state)
         best_loss, num_worse = np.inf, 0
-        num_mistakes = 0
         for self.n_iter_ in range(1, max_iter + 1):
             order = random.permutation(len(x)) if self.shuffle else np.arange(len(x))
             loss, num_mistakes = self._run_epoch(x[order], targets[order])
             if num_mistakes == 0:
-                return
+                return False
             if self.tol is not None:
                 num_worse = num_worse + 1 if loss > best_loss - self.tol else 0
                 best_loss = min(best_loss, loss)
                 if num_worse >= self.n_iter_no_change:
-                    return
-        if max_iter > 1:
-            warnings.warn(
-                f"max_iter={max_iter} epochs were reached and the last one made {num_mistakes} mistakes. Increase "
-                "max_iter, or accept that the classes may not be linearly separable.",
-                ConvergenceWarning,
-                stacklevel=3,
-            )
+                    return False
+        return True
 
     def _run_epoch(self, x: Array, targets: Array) -> tuple[float, int]:
         """Applies the rule to each sample in turn; returns the mean loss and the number of wrong outputs."""
@@ -175,5 +175,9 @@ class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
                 raise ValueError(f"{name} must be a whole number of 1 or more; received {value!r}.")
         if isinstance(self.eta0, bool) or not isinstance(self.eta0, Real) or not 0 < self.eta0 < np.inf:
             raise ValueError(f"eta0 must be a finite number of more than 0; received {self.eta0!r}.")
-        if self.tol is not None and (not isinstance(self.tol, Real) or not 0 <= self.tol < np.inf):
+        if not isinstance(self.shuffle, bool | np.bool_):
+            raise ValueError(f"shuffle must be True or False; received {self.shuffle!r}.")
+        if self.tol is not None and (
+            isinstance(self.tol, bool) or not isinstance(self.tol, Real) or not 0 <= self.tol < np.inf
+        ):
             raise ValueError(f"tol must be None or a finite number of 0 or more; received {self.tol!r}.")

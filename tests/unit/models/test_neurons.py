@@ -44,6 +44,11 @@ def test_each_neuron_computes_its_logic(neuron: Callable[[Any], Any], logic: Cal
 
 
 @pytest.mark.parametrize(("k", "n"), [(1, 1), (2, 3), (3, 5), (5, 5)])
+def test_weights_may_be_an_array(k: int, n: int) -> None:
+    assert ThresholdLogicUnit(np.ones(n), np.int64(k)) == at_least(np.int64(k), n)
+
+
+@pytest.mark.parametrize(("k", "n"), [(1, 1), (2, 3), (3, 5), (5, 5)])
 def test_at_least_k_of_n(k: int, n: int) -> None:
     rows = list(itertools.product((0, 1), repeat=n))
     assert at_least(k, n)(rows).tolist() == [int(sum(row) >= k) for row in rows]
@@ -75,6 +80,7 @@ def test_a_layers_output_is_the_activation_of_the_weighted_sums() -> None:
         (lambda: layer_output([[1]], [[1]], [1, 2]), DataError, r"received \(1, 1\), \(1, 1\), \(2,\)"),
         (lambda: at_least(4, 3), ConfigError, "expected 1 to 3 of 3 inputs; received 4"),
         (lambda: at_least(0, 3), ConfigError, "k is wrong; expected a whole number of 1 or more; received 0"),
+        (lambda: ThresholdLogicUnit(1.0, 1), ConfigError, "one finite weight an input"),
         (lambda: ThresholdLogicUnit((), 1), ConfigError, "one finite weight an input"),
         (lambda: ThresholdLogicUnit((float("nan"),), 1), ConfigError, "one finite weight an input"),
         (lambda: truth_table(AND, 17), ConfigError, "expected 1 to 16; received 17"),

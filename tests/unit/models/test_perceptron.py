@@ -6,6 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from scipy.optimize import linprog
 from sklearn.datasets import load_iris, make_blobs
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Perceptron as SklearnPerceptron
@@ -97,6 +98,15 @@ def test_a_perceptron_cannot_learn_xor(seed: int) -> None:
     assert model.score(XOR_X, XOR_Y) <= 0.75
 
 
+@pytest.mark.parametrize(("targets", "is_separable"), [(XOR_Y, False), ([0, 0, 0, 1], True), ([0, 1, 1, 1], True)])
+def test_why_a_line_separates_and_or_but_not_xor(targets: Any, is_separable: bool) -> None:
+    # A separating line is a solution w1, w2, b of t (w x + b) >= 1 for each sample, t = -1 or 1.
+    signs = 2 * np.asarray(targets) - 1
+    rows = -signs[:, None] * np.column_stack([XOR_X, np.ones(4)])
+    solution = linprog(np.zeros(3), A_ub=rows, b_ub=-np.ones(4), bounds=(None, None))
+    assert solution.success == is_separable
+
+
 def test_an_mlp_learns_xor() -> None:
     keras.utils.set_random_seed(1)
     model = keras.Sequential(
@@ -134,6 +144,8 @@ def test_the_learning_rate_scales_the_weights_alone() -> None:
         ({"max_iter": 0}, "max_iter must be a whole number of 1 or more; received 0"),
         ({"max_iter": 1.5}, "max_iter must be a whole number"),
         ({"n_iter_no_change": 0}, "n_iter_no_change must be"),
+        ({"shuffle": "no"}, "shuffle must be True or False; received 'no'"),
+        ({"tol": True}, "tol must be None or a finite number of 0 or more; received True"),
         ({"tol": -1}, "tol must be None or a finite number of 0 or more; received -1"),
     ],
 )
