@@ -75,8 +75,8 @@ class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
         self._set_classes(np.unique(y))
         if self._train(X, y, max_iter=self.max_iter):
             warnings.warn(
-                f"max_iter={self.max_iter} epochs were reached with mistakes left. Increase max_iter, or accept that the "
-                "classes may not be linearly separable.",
+                f"max_iter={self.max_iter} epochs were reached with mistakes left. Increase max_iter, or accept "
+                "that the classes may not be linearly separable.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -177,7 +177,6 @@ class Perceptron(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sciki
             raise ValueError(f"eta0 must be a finite number of more than 0; received {self.eta0!r}.")
         if not isinstance(self.shuffle, bool | np.bool_):
             raise ValueError(f"shuffle must be True or False; received {self.shuffle!r}.")
-        if self.tol is not None and (
-            isinstance(self.tol, bool) or not isinstance(self.tol, Real) or not 0 <= self.tol < np.inf
-        ):
+        is_number = isinstance(self.tol, Real) and not isinstance(self.tol, bool)
+        if self.tol is not None and not (is_number and 0 <= self.tol < np.inf):
             raise ValueError(f"tol must be None or a finite number of 0 or more; received {self.tol!r}.")
