@@ -60,6 +60,21 @@ class RunDirectory:
         return self.path / "learning_curves.png"
 
     @property
+    def pictures(self) -> Path:
+        """Directory of all other pictures."""
+        return self.path / "pictures"
+
+    @property
+    def model_summary(self) -> Path:
+        """The layers of the model, as text."""
+        return self.path / "model_summary.txt"
+
+    @property
+    def predictions(self) -> Path:
+        """What the model gives for the test split, a NumPy array."""
+        return self.path / "test_predictions.npy"
+
+    @property
     def log(self) -> Path:
         """Log lines of the driver and the workers, and what TensorFlow and Ray print."""
         return self.path / "run.log"

@@ -76,7 +76,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
                 result = _train_on_ray(config, workload, run, display, interrupts)
             else:
                 result = _train_here(config, workload, display, interrupts)
-        return _finish(config, run, result, console)
+        return _finish(config, workload, run, result, console)
 
 
 def _prepare_devices(config: RunConfig) -> None:
@@ -125,7 +125,7 @@ def _train_on_ray(
     return result
 
 
-def _finish(config: RunConfig, run: RunDirectory, result: dict[str, Any], console: Console) -> int:
+def _finish(config: RunConfig, workload: Workload, run: RunDirectory, result: dict[str, Any], console: Console) -> int:
     if result["interrupted"]:
         done = len(run.read_history())
         console.print(
@@ -135,7 +135,7 @@ def _finish(config: RunConfig, run: RunDirectory, result: dict[str, Any], consol
         )
         console.print(str(run.path), highlight=False, soft_wrap=True)
         return EXIT_INTERRUPTED
-    from annlib.reporting.plots import plot_learning_curves
+    from annlib import results
 
     metrics = {
         **result["metrics"],
@@ -147,7 +147,7 @@ def _finish(config: RunConfig, run: RunDirectory, result: dict[str, Any], consol
         "num_workers": config.num_workers,
         "versions": {"python": platform.python_version(), **_versions()},
     }
-    plot_learning_curves(run.read_history(), run.learning_curves, title=f"{config.workload}: {config.name}")
+    results.draw_pictures(run, config, workload)
     # Last, because a run with this file is a finished one.
     write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
     _print_results(console, metrics, run)

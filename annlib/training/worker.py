@@ -1,21 +1,25 @@
 """The story of one worker: data, model, restore, fit, evaluate. The same in a local process and on Ray."""
 
 import dataclasses
+import io
 import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from annlib.artifacts import RunDirectory
+from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.data import Dataset
+from annlib.reporting.diagram import model_summary, plot_model_diagram
+from annlib.reporting.neurons import plot_decision_boundary
 from annlib.training import checkpoint
 from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import RunCallback
-from annlib.training.engine import evaluate, fit
+from annlib.training.engine import evaluate, fit, predict
 from annlib.training.tensorboard import TensorBoard
 from annlib.training.workload import Workload
 
@@ -79,6 +83,7 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     }
     if context.rank == 0:
         _save(model, run, config.formats)
+        _describe(model, data, workload, run)
     return result
 
 
@@ -163,6 +168,26 @@ def _save(model: keras.Model, run: RunDirectory, formats: Sequence[str]) -> None
         temporary = run.path / f".model.tmp.{name}"
         model.save(temporary)
         temporary.replace(path)
+
+
+def _describe(model: keras.Model, data: Dataset, workload: Workload, run: RunDirectory) -> None:
+    """Writes what only the model can tell: its layers, its predictions, its decision boundary."""
+    run.pictures.mkdir(exist_ok=True)
+    write_atomically(run.model_summary, model_summary(model).encode())
+    if not plot_model_diagram(model, run.pictures / "model.png"):
+        logger.info("no diagram of the model: it needs Graphviz (`dot`); the summary is in %s", run.model_summary)
+    content = io.BytesIO()
+    np.save(content, predict(model, workload.model_inputs(data.test.x)))
+    write_atomically(run.predictions, content.getvalue())
+    if data.class_names is not None and data.feature_names is not None and len(data.feature_names) == 2:
+        plot_decision_boundary(
+            data.train.x,
+            data.train.y,
+            lambda x: workload.labels(predict(model, workload.model_inputs(np.asarray(x, dtype=np.float32)))),
+            data.feature_names,
+            data.class_names,
+            run.pictures / "decision_boundary.png",
+        )
 
 
 def default_strategy() -> Any:

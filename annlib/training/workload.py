@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,8 @@ class Workload:
         build_model: returns a compiled model for a data set and a configuration.
         defaults: values of `RunConfig` fields that differ from workload to workload.
         metrics: names of the model's metrics beside the loss; the progress shows the first.
+        output: what the model gives: "probabilities" of each class, a "sigmoid" or a linear "score" of the second of
+            two classes, or a "value" of a regression.
         inputs: for a model with several inputs, the name and the columns of x of each; None passes x as it is.
     """
 
@@ -35,6 +37,7 @@ class Workload:
     build_model: "Callable[[Dataset, RunConfig], keras.Model]"
     defaults: Mapping[str, Any]
     metrics: tuple[str, ...]
+    output: Literal["probabilities", "sigmoid", "score", "value"]
     inputs: tuple[tuple[str, tuple[int, ...]], ...] | None = None
 
     def check(self, config: RunConfig) -> None:
@@ -50,6 +53,13 @@ class Workload:
                 f"monitor is unknown: expected one of {', '.join(known)}, received {config.monitor!r}. "
                 "Correct --monitor."
             )
+
+    def labels(self, outputs: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Returns the predicted class indices, int64, shape (n,), for outputs of a classifier, shape (n, outputs)."""
+        if self.output == "probabilities":
+            return np.asarray(outputs.argmax(axis=1))
+        threshold = 0.5 if self.output == "sigmoid" else 0.0
+        return np.asarray(outputs[:, 0] >= threshold, dtype=np.int64)
 
     def model_inputs(self, x: np.ndarray[Any, Any]) -> Any:
         """Returns what the model takes for x: x itself, or a tuple of columns for each input."""

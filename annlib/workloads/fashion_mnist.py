@@ -23,4 +23,5 @@ WORKLOAD = Workload(
     build_model=functools.partial(build_model, max_value=255.0),
     defaults={"epochs": 30, "global_batch_size": 32, "learning_rate": 0.01},
     metrics=("sparse_categorical_accuracy",),
+    output="probabilities",
 )

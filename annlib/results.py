@@ -1,0 +1,58 @@
+"""What a person looks at after a run: pictures, TensorBoard's images and hyperparameters, the report."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annlib.artifacts import RunDirectory
+from annlib.config import RunConfig
+from annlib.data import Dataset
+from annlib.training.workload import Workload
+
+logger = logging.getLogger(__name__)
+
+
+def draw_pictures(run: RunDirectory, config: RunConfig, workload: Workload) -> dict[str, Path]:
+    """Draws the pictures of a trained run from its history and its predictions for the test split.
+
+    Returns:
+        The path of each picture in `pictures/`, by name.
+
+    Raises:
+        DataError: the data cannot be found any more.
+        StorageError: a picture cannot be written.
+    """
+    from annlib.reporting.plots import plot_learning_curves
+
+    plot_learning_curves(run.read_history(), run.learning_curves, title=f"{config.workload}: {config.name}")
+    data = workload.load_data(config.data_dir)
+    outputs = np.load(run.predictions, allow_pickle=False)
+    if data.class_names is None:
+        _draw_regression(data, outputs, run.pictures)
+    else:
+        _draw_classification(data, data.class_names, outputs, workload, run.pictures)
+    return {path.stem: path for path in sorted(run.pictures.glob("*.png"))}
+
+
+def _draw_classification(
+    data: Dataset, class_names: tuple[str, ...], outputs: npt.NDArray[Any], workload: Workload, directory: Path
+) -> None:
+    from annlib.reporting.plots import plot_confusion_matrix, plot_samples, plot_worst_mistakes
+
+    plot_confusion_matrix(data.test.y, workload.labels(outputs), class_names, directory / "confusion_matrix.png")
+    if data.test.x.ndim < 3:
+        return
+    plot_samples(data.train.x, data.train.y, class_names, directory / "samples.png")
+    if workload.output == "probabilities":
+        plot_worst_mistakes(data.test.x, data.test.y, outputs, class_names, directory / "worst_mistakes.png")
+
+
+def _draw_regression(data: Dataset, outputs: npt.NDArray[Any], directory: Path) -> None:
+    from annlib.reporting.plots import plot_predicted_against_true, plot_residuals
+
+    names = None if data.target_name is None else (data.target_name,)
+    for plot, name in ((plot_predicted_against_true, "predicted_against_true"), (plot_residuals, "residuals")):
+        plot(data.test.y, outputs, directory / f"{name}.png", unit=data.target_unit, target_names=names)
