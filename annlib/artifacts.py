@@ -75,6 +75,11 @@ class RunDirectory:
         return self.path / "test_predictions.npy"
 
     @property
+    def attempts(self) -> Path:
+        """Starts of the workers and what ended them, a JSON object a line."""
+        return self.path / "attempts.jsonl"
+
+    @property
     def log(self) -> Path:
         """Log lines of the driver and the workers, and what TensorFlow and Ray print."""
         return self.path / "run.log"

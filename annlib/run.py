@@ -33,7 +33,8 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     Args:
         config: the whole configuration.
         workload: what to train.
-        console: where progress and results are printed; the last line is the run directory.
+        console: where progress and results are printed; the last line is the run directory. Its file is given, for
+            what others print to `sys.stdout` meanwhile goes to the log.
 
     Returns:
         The exit code: 0, or 130 after Ctrl-C, when a checkpoint was left.
@@ -62,18 +63,18 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
             _prepare_devices(config)
         else:
             # Ray's messages have no run directory yet.
-            with _error_stream_to(Path(os.devnull)):
+            with _output_to(Path(os.devnull)):
                 from annlib.training import distributed
 
                 stack.enter_context(distributed.cluster(config))
         run.create()
-        stack.enter_context(_error_stream_to(run.log))
+        stack.enter_context(_output_to(run.log))
         stack.enter_context(_log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
         interrupts = stack.enter_context(_interrupts(console))
         with RunDisplay(console, epochs=config.epochs, metric=workload.metrics[0]) as display:
             if config.num_workers > 0:
-                result = _train_on_ray(config, workload, run, display, interrupts)
+                result = _train_on_ray(config, workload, run, display, interrupts, console)
             else:
                 result = _train_here(config, workload, display, interrupts)
         return _finish(config, workload, run, result, console)
@@ -81,7 +82,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
 
 def _prepare_devices(config: RunConfig) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    with _error_stream_to(Path(os.devnull)):
+    with _output_to(Path(os.devnull)):
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -105,14 +106,28 @@ def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, inte
 
 
 def _train_on_ray(
-    config: RunConfig, workload: Workload, run: RunDirectory, display: RunDisplay, interrupts: list[int]
+    config: RunConfig,
+    workload: Workload,
+    run: RunDirectory,
+    display: RunDisplay,
+    interrupts: list[int],
+    console: Console,
 ) -> dict[str, Any]:
-    from annlib.training import distributed
+    from annlib.training import attempts, distributed
 
     shown = len(run.read_history())
+    num_restarts = num_failures = 0
 
     def follow() -> None:
-        nonlocal shown
+        nonlocal shown, num_failures, num_restarts
+        events = attempts.read(run)
+        failures = [event for event in events if event["event"] == "failure"]
+        for event in failures[num_failures:]:
+            console.print(f"{event['cause']}; Ray starts all workers again", highlight=False, soft_wrap=True)
+        restarts = attempts.summary(events)["restarts"]
+        for restart in restarts[num_restarts:]:
+            console.print(f"training again after {restart['seconds_lost']} s", highlight=False)
+        num_failures, num_restarts = len(failures), len(restarts)
         rows = run.read_history()
         # After a resume the file may have become shorter.
         shown = min(shown, len(rows))
@@ -122,7 +137,7 @@ def _train_on_ray(
 
     result = distributed.train(config, workload, follow=follow, stop_requested=lambda: bool(interrupts))
     follow()
-    return result
+    return {**result, **attempts.summary(attempts.read(run))}
 
 
 def _finish(config: RunConfig, workload: Workload, run: RunDirectory, result: dict[str, Any], console: Console) -> int:
@@ -145,6 +160,7 @@ def _finish(config: RunConfig, workload: Workload, run: RunDirectory, result: di
         "seconds": result["seconds"],
         "samples_per_s": result["samples_per_s"],
         "num_workers": config.num_workers,
+        **{name: result[name] for name in ("attempts", "restarts", "world_sizes") if name in result},
         "versions": {"python": platform.python_version(), **_versions()},
     }
     results.draw_pictures(run, config, workload)
@@ -187,11 +203,11 @@ def _interrupts(console: Console) -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def _error_stream_to(path: Path) -> Iterator[None]:
-    """Sends what C++ libraries and Ray write to the process' error stream to a file."""
+def _output_to(path: Path) -> Iterator[None]:
+    """Sends what C++ libraries and Ray write to the process' error stream, and Ray to `sys.stdout`, to a file."""
     sys.stderr.flush()
     terminal = os.dup(2)
-    with path.open("a") as file:
+    with path.open("a") as file, contextlib.redirect_stdout(file):
         os.dup2(file.fileno(), 2)
         try:
             yield
