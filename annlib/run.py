@@ -23,7 +23,8 @@ from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 
-EXIT_INTERRUPTED = 130
+# As shells do it: 130 after Ctrl-C, 143 after SIGTERM.
+EXIT_SIGNAL = 128
 _PACKAGES = ("annlib", "tensorflow", "keras", "ray", "numpy", "scikit-learn")
 
 
@@ -37,7 +38,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
             what others print to `sys.stdout` meanwhile goes to the log.
 
     Returns:
-        The exit code: 0, or 130 after Ctrl-C, when a checkpoint was left.
+        The exit code: 0; 130 after Ctrl-C and 143 after SIGTERM, when a checkpoint was left.
 
     Raises:
         AnnlibError: bad input, before anything was written; or training could not go on.
@@ -77,7 +78,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
                 result = _train_on_ray(config, workload, run, display, interrupts, console)
             else:
                 result = _train_here(config, workload, display, interrupts)
-        return _finish(config, workload, run, result, console)
+        return _finish(config, workload, run, result, interrupts, console)
 
 
 def _prepare_devices(config: RunConfig) -> None:
@@ -140,7 +141,14 @@ def _train_on_ray(
     return {**result, **attempts.summary(attempts.read(run))}
 
 
-def _finish(config: RunConfig, workload: Workload, run: RunDirectory, result: dict[str, Any], console: Console) -> int:
+def _finish(
+    config: RunConfig,
+    workload: Workload,
+    run: RunDirectory,
+    result: dict[str, Any],
+    interrupts: list[int],
+    console: Console,
+) -> int:
     if result["interrupted"]:
         done = len(run.read_history())
         console.print(
@@ -149,7 +157,7 @@ def _finish(config: RunConfig, workload: Workload, run: RunDirectory, result: di
             soft_wrap=True,
         )
         console.print(str(run.path), highlight=False, soft_wrap=True)
-        return EXIT_INTERRUPTED
+        return EXIT_SIGNAL + interrupts[0]
     from annlib import results
 
     metrics = {
@@ -186,20 +194,21 @@ def _versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _interrupts(console: Console) -> Iterator[list[int]]:
-    """Collects Ctrl-C: the first one stops after the epoch, the second one at once."""
+    """Collects Ctrl-C and SIGTERM: the first one stops after the epoch, a second one at once."""
     received: list[int] = []
 
     def handle(signum: int, frame: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
         received.append(signum)
-        console.print("stopping after this epoch; Ctrl-C again stops at once", highlight=False)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+        console.print(f"{signal.Signals(signum).name}: stopping after this epoch; a second one stops at once")
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
-        signal.signal(signal.SIGINT, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 @contextlib.contextmanager

@@ -157,7 +157,7 @@ def test_early_stopping_takes_the_best_epochs_weights(storage: Path) -> None:
     assert f"is finished: {len(rows)} epochs are done" in again.stdout
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(storage: Path, sent: signal.Signals) -> None:
     name, epochs = sent.name, 300
     # Patience and best value have to survive, for both callbacks act after the resume.
@@ -173,7 +173,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(storage: Path, sent: si
         code = process.wait(timeout=60)
     finally:
         process.kill()
-    assert code == (130 if sent == signal.SIGINT else -signal.SIGKILL)
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[sent]
     assert list((storage / name).glob("checkpoints/epoch-*/model.keras"))
     assert not (storage / name / "metrics.json").exists()
     done = train(*arguments)
