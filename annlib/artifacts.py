@@ -61,7 +61,7 @@ class RunDirectory:
 
     @property
     def pictures(self) -> Path:
-        """Directory of all other pictures."""
+        """Directory of the other pictures: samples, mistakes, residuals and so on."""
         return self.path / "pictures"
 
     @property
@@ -73,6 +73,11 @@ class RunDirectory:
     def predictions(self) -> Path:
         """What the model gives for the test split, a NumPy array."""
         return self.path / "test_predictions.npy"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows the run to a person."""
+        return self.path / "report.html"
 
     @property
     def attempts(self) -> Path:

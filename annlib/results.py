@@ -1,6 +1,7 @@
 """What a person looks at after a run: pictures, TensorBoard's images and hyperparameters, the report."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,20 @@ from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.training.workload import Workload
+
+# Columns of TensorBoard's table of runs.
+_HYPERPARAMETERS = (
+    "workload",
+    "epochs",
+    "global_batch_size",
+    "learning_rate",
+    "learning_rate_schedule",
+    "early_stopping_patience",
+    "reduce_lr_patience",
+    "precision",
+    "seed",
+    "num_workers",
+)
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +52,18 @@ def draw_pictures(run: RunDirectory, config: RunConfig, workload: Workload) -> d
     return {path.stem: path for path in sorted(run.pictures.glob("*.png"))}
 
 
+def write_tensorboard(
+    run: RunDirectory, config: RunConfig, pictures: Mapping[str, Path], metrics: Mapping[str, Any]
+) -> None:
+    """Writes the pictures and the hyperparameters with the final metrics for TensorBoard."""
+    from annlib.reporting.tensorboard import write_hparams, write_pictures
+
+    write_pictures(run.tensorboard / "pictures", pictures)
+    hparams = {name: getattr(config, name) for name in _HYPERPARAMETERS if getattr(config, name) is not None}
+    finals = {f"{split}/{name}": value for split, values in metrics.items() for name, value in values.items()}
+    write_hparams(run.tensorboard / "hparams", hparams=hparams, metrics=finals, run_name=config.name)
+
+
 def _draw_classification(
     data: Dataset, class_names: tuple[str, ...], outputs: npt.NDArray[Any], workload: Workload, directory: Path
 ) -> None:
@@ -45,9 +72,12 @@ def _draw_classification(
     plot_confusion_matrix(data.test.y, workload.labels(outputs), class_names, directory / "confusion_matrix.png")
     if data.test.x.ndim < 3:
         return
-    plot_samples(data.train.x, data.train.y, class_names, directory / "samples.png")
+    # The digits have 17 shades of grey, not 256.
+    white = float(data.train.x.max())
+    plot_samples(data.train.x / white, data.train.y, class_names, directory / "samples.png")
     if workload.output == "probabilities":
-        plot_worst_mistakes(data.test.x, data.test.y, outputs, class_names, directory / "worst_mistakes.png")
+        images = data.test.x / white
+        plot_worst_mistakes(images, data.test.y, outputs, class_names, directory / "worst_mistakes.png")
 
 
 def _draw_regression(data: Dataset, outputs: npt.NDArray[Any], directory: Path) -> None:

@@ -17,6 +17,7 @@ from rich.console import Console
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.errors import ClusterError
+from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
 from annlib.training.workload import Workload
@@ -51,6 +52,8 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     finished = run.read_metrics()
     num_done = len(run.read_history()) if finished is not None else 0
     if finished is not None and (num_done >= config.epochs or finished["stopped_early"]):
+        if not run.report.exists():
+            write_report(run, workload_description=workload.description)
         console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
         _print_results(console, finished, run)
         return 0
@@ -171,9 +174,11 @@ def _finish(
         **{name: result[name] for name in ("attempts", "restarts", "world_sizes") if name in result},
         "versions": {"python": platform.python_version(), **_versions()},
     }
-    results.draw_pictures(run, config, workload)
-    # Last, because a run with this file is a finished one.
+    pictures = results.draw_pictures(run, config, workload)
+    results.write_tensorboard(run, config, pictures, result["metrics"])
+    # A run with this file is a finished one; the report reads it.
     write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
+    write_report(run, workload_description=workload.description)
     _print_results(console, metrics, run)
     return 0
 
