@@ -13,6 +13,8 @@ from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.training.workload import Workload
 
+# As many as in the book's figure.
+_NUM_SAMPLES = 40
 # Columns of TensorBoard's table of runs.
 _HYPERPARAMETERS = (
     "workload",
@@ -74,9 +76,10 @@ def _draw_classification(
         return
     # The digits have 17 shades of grey, not 256.
     white = float(data.train.x.max())
-    plot_samples(data.train.x / white, data.train.y, class_names, directory / "samples.png")
+    first = slice(_NUM_SAMPLES)
+    plot_samples(data.train.x[first] / white, data.train.y[first], class_names, directory / "samples.png")
     if workload.output == "probabilities":
-        images = data.test.x / white
+        images = (data.test.x / white).astype(np.float32)
         plot_worst_mistakes(images, data.test.y, outputs, class_names, directory / "worst_mistakes.png")
 
 
