@@ -1,16 +1,21 @@
 """Train Keras 3 models fast, the same on one machine and on a Ray cluster.
 
-`annlib.fit(model, x, y, ...)` takes what `keras.Model.fit` takes and gives the same losses.
+`annlib.fit(model, x, y, ...)` takes what `keras.Model.fit` takes and gives the same losses; `annlib.load(run)` returns
+the model that a run trained.
 """
 
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["evaluate", "fit", "predict"]
+__all__ = ["evaluate", "fit", "load", "predict"]
 
 
 def __getattr__(name: str) -> Any:
     # TensorFlow takes seconds to import: a command that only prints its help must not wait for it.
+    if name == "load":
+        from annlib import loading
+
+        return loading.load
     if name in __all__:
         from annlib.training import engine
 

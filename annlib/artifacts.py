@@ -7,7 +7,7 @@ import io
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,11 @@ class RunDirectory:
     def model(self) -> Path:
         """The trained model."""
         return self.path / "model.keras"
+
+    @property
+    def signature(self) -> Path:
+        """What the trained model takes and gives."""
+        return self.path / "signature.json"
 
     @property
     def checkpoints(self) -> Path:
@@ -148,13 +153,33 @@ class RunDirectory:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes to a temporary name beside `path`, then renames: a reader sees the old content or the new one."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary name beside `path` to write to, which then becomes `path`; nothing is left after an error."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
+        yield temporary
+        with temporary.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def check_can_be_written(path: Path) -> None:
+    """Raises StorageError where a file cannot be made; to be called before the work that fills it."""
+    parent = path.absolute().parent
+    if not parent.is_dir():
+        reason = f"a file in {parent}, which is no directory. Make the directory"
+    elif path.is_dir():
+        reason = "a directory. Give the name of a file"
+    elif not os.access(parent, os.W_OK):
+        reason = f"a file in {parent}, which is read-only. Give another directory"
+    else:
+        return
+    raise StorageError(f"{path} cannot be written: expected a file in a writable directory, received {reason}.")

@@ -71,7 +71,8 @@ def _draw_classification(
 ) -> None:
     from annlib.reporting.plots import plot_confusion_matrix, plot_samples, plot_worst_mistakes
 
-    plot_confusion_matrix(data.test.y, workload.labels(outputs), class_names, directory / "confusion_matrix.png")
+    predicted, _ = workload.signature(data).classify(outputs)
+    plot_confusion_matrix(data.test.y, predicted, class_names, directory / "confusion_matrix.png")
     if data.test.x.ndim < 3:
         return
     # The digits have 17 shades of grey, not 256.

@@ -1,0 +1,184 @@
+"""The figures of a finished run on one of its splits, as a plain dict and as tables."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from rich.markup import escape
+from rich.table import Table
+
+import annlib
+from annlib.artifacts import RunDirectory
+from annlib.config import RunConfig
+from annlib.data import Split
+from annlib.errors import CheckpointError
+from annlib.loading import import_keras, load, read_config
+from annlib.signature import Signature
+from annlib.workloads import find
+
+if TYPE_CHECKING:
+    import keras
+
+SplitName = Literal["train", "validation", "test"]
+Figures = dict[str, Any]
+
+
+def evaluate_run(run: RunDirectory, *, split: SplitName = "test", data_dir: Path | None = None) -> Figures:
+    """Evaluates the model of a finished run.
+
+    Args:
+        run: a finished run.
+        split: the part of the data to look at.
+        data_dir: directory with the raw data files; None takes the run's own.
+
+    Returns:
+        {"run", "workload", "split", "num_samples", "metrics": {name: value}}, the latter as in `metrics.json`, and
+        the figures of `classification_figures` or of `regression_figures`. Every number is an int, a float or None.
+
+    Raises:
+        StorageError: a file of the run is missing or damaged.
+        CheckpointError: the model is damaged, or does not fit the signature or the data.
+        ConfigError: the workload is unknown.
+        DataError: the data is not found, or the model's output is not finite.
+    """
+    config = read_config(run)
+    workload = find(config.workload)
+    signature = Signature.read(run.signature)
+    part = getattr(workload.load_data(config.data_dir if data_dir is None else data_dir), split)
+    if part.x.shape[1:] != signature.input_shape:
+        raise CheckpointError(
+            f"the model of {run.path} does not fit the data: expected samples of shape {signature.input_shape}, "
+            f"received {part.x.shape[1:]}. Train again under another name."
+        )
+    model, metrics = _compute_metrics(run, config, signature, part)
+    outputs = annlib.predict(model, signature.model_inputs(part.x))
+    figures = {
+        "run": str(run.path),
+        "workload": config.workload,
+        "split": split,
+        "num_samples": len(part),
+        "metrics": metrics,
+    }
+    if signature.class_names is not None:
+        labels, _ = signature.classify(outputs)
+        return {**figures, **classification_figures(part.y, labels, signature.class_names)}
+    predicted = signature.output_columns(outputs)
+    return {**figures, **regression_figures(part.y, predicted, signature.target_name, signature.target_unit)}
+
+
+def classification_figures(labels: npt.ArrayLike, predicted: npt.ArrayLike, class_names: Sequence[str]) -> Figures:
+    """Returns accuracy, macro averages, and precision, recall, F1 and support of each class, by scikit-learn.
+
+    A class that is never predicted has precision 0, one without samples recall 0, and F1 0 where both are 0.
+
+    Args:
+        labels: the true class of each sample, 0 to len(class_names) - 1, shape (n,) or (n, 1).
+        predicted: the predicted ones.
+        class_names: name of each class.
+
+    Returns:
+        {"accuracy", "macro": {"precision", "recall", "f1"}, "classes": [{"name", "precision", "recall", "f1",
+        "support"}, ...]}, from 0 to 1, the support a number of samples.
+    """
+    from sklearn.metrics import accuracy_score, precision_recall_fscore_support
+
+    true, found = np.ravel(labels), np.ravel(predicted)
+    columns = precision_recall_fscore_support(true, found, labels=range(len(class_names)), zero_division=0)
+    rows = [
+        {"name": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(support)}
+        for name, p, r, f, support in zip(class_names, *columns, strict=True)
+    ]
+    return {
+        "accuracy": float(accuracy_score(true, found)),
+        "macro": {key: float(np.mean([row[key] for row in rows])) for key in ("precision", "recall", "f1")},
+        "classes": rows,
+    }
+
+
+def regression_figures(
+    targets: npt.ArrayLike, predicted: npt.ArrayLike, target_name: str | None, target_unit: str | None
+) -> Figures:
+    """Returns the errors of a regression, by scikit-learn in float64.
+
+    Args:
+        targets: shape (n,) or (n, 1), in the target's unit.
+        predicted: of that shape and unit.
+        target_name: what is predicted.
+        target_unit: its unit; None where it has none.
+
+    Returns:
+        {"target", "unit", "mse", "rmse", "mae", "r2"}: the squared unit, the unit, the unit, and R², at most 1, None
+        for fewer than 2 samples.
+    """
+    from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
+    true, found = (np.ravel(values).astype(np.float64) for values in (targets, predicted))
+    mse = float(mean_squared_error(true, found))
+    return {
+        "target": target_name,
+        "unit": target_unit,
+        "mse": mse,
+        "rmse": mse**0.5,
+        "mae": float(mean_absolute_error(true, found)),
+        "r2": float(r2_score(true, found)) if len(true) > 1 else None,
+    }
+
+
+def figures_tables(figures: Mapping[str, Any]) -> list[Table]:
+    """Returns what `evaluate_run` found as tables for the terminal: the model's metrics, then the figures."""
+    metrics = Table("metric", "value", title=f"{figures['split']} split, {figures['num_samples']:,} samples")
+    metrics.columns[1].justify = "right"
+    for name, value in figures["metrics"].items():
+        metrics.add_row(name, _shown(value))
+    return [metrics, _class_table(figures) if "classes" in figures else _error_table(figures)]
+
+
+def _class_table(figures: Mapping[str, Any]) -> Table:
+    table = Table("class", "precision", "recall", "F1", "support")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in figures["classes"]:
+        values = (_shown(row[key]) for key in ("precision", "recall", "f1"))
+        table.add_row(escape(row["name"]), *values, f"{row['support']:,}")
+    table.add_section()
+    macro = figures["macro"]
+    total = f"{figures['num_samples']:,}"
+    table.add_row("macro average", *(_shown(macro[key]) for key in ("precision", "recall", "f1")), total)
+    table.add_row("accuracy", "", "", _shown(figures["accuracy"]), total)
+    return table
+
+
+def _error_table(figures: Mapping[str, Any]) -> Table:
+    table = Table("error", "value", "unit", title=escape(figures["target"] or "target"))
+    table.columns[1].justify = "right"
+    unit = escape(figures["unit"] or "")
+    table.add_row("MSE", _shown(figures["mse"]), f"({unit})²" if unit else "")
+    table.add_row("RMSE", _shown(figures["rmse"]), unit)
+    table.add_row("MAE", _shown(figures["mae"]), unit)
+    table.add_row("R²", _shown(figures["r2"]), "")
+    return table
+
+
+def _shown(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4f}"
+
+
+def _compute_metrics(
+    run: RunDirectory, config: RunConfig, signature: Signature, part: Split
+) -> tuple["keras.Model", dict[str, float]]:
+    """Loads the model and computes its own metrics as after training, so that they are those of metrics.json."""
+    import_keras()
+    import keras
+
+    before = keras.config.floatx()
+    # What loss and metrics count in.
+    keras.config.set_floatx(config.precision)
+    try:
+        model = load(run)
+        x, batch_size = signature.model_inputs(part.x), max(config.global_batch_size, 256)
+        metrics = annlib.evaluate(model, x, part.y, batch_size=batch_size, return_dict=True)
+    finally:
+        keras.config.set_floatx(before)
+    return model, {name: float(value) for name, value in metrics.items()}

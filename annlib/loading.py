@@ -1,0 +1,261 @@
+"""Models that were saved, and the files of finished runs, read without running code that stands in them."""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import textwrap
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from pydantic import ValidationError
+
+from annlib.artifacts import RunDirectory
+from annlib.config import RunConfig
+from annlib.errors import CheckpointError, StorageError
+
+if TYPE_CHECKING:
+    import keras
+
+logger = logging.getLogger(__name__)
+
+MODEL_FILES = ("model.keras", "model.h5")
+_HDF5_ENDINGS = (".h5", ".hdf5")
+# Layers that hold or fetch code of their own.
+_CODE_CLASSES = {"__lambda__", "TFSMLayer", "TorchModuleWrapper"}
+# No configuration of a model is larger; a damaged or hostile archive may claim more than fits into memory.
+_MAX_CONFIG_BYTES = 256 * 1024**2
+
+
+def load(
+    path: str | os.PathLike[str] | RunDirectory,
+    *,
+    compile: bool = True,
+    custom_objects: Mapping[str, Any] | None = None,
+) -> "keras.Model":
+    """Returns a saved model; its predictions are those from before saving, bit for bit.
+
+    No code from the file is run, whatever `keras.config.enable_unsafe_deserialization` says.
+
+    Args:
+        path: a `.keras` file, an HDF5 file (`.h5`, `.hdf5`), or a directory with `model.keras` or else `model.h5`: a
+            run, or a checkpoint such as `checkpoints/epoch-00012`.
+        compile: False leaves out loss, metrics and optimizer, which predictions do not need.
+        custom_objects: classes and functions of your own by name, as for `keras.saving.load_model`.
+
+    Returns:
+        The model, compiled as it was when it was saved, with the state of its optimizer. A model that was saved
+        without a loss comes back uncompiled, as from Keras, and a warning is logged.
+
+    Raises:
+        StorageError: there is no such file, no model in the directory, or it cannot be read.
+        CheckpointError: the file is no model, is damaged, holds Python code, or names a class that is not known.
+    """
+    file = _find_model_file(Path(path.path if isinstance(path, RunDirectory) else path).expanduser())
+    model_config, training_config = _read_configs(file)
+    _refuse_code(file, [model_config, training_config])
+    if compile and not training_config:
+        logger.warning("%s was saved without a loss and is not compiled: call model.compile to train it", file)
+    import_keras()
+    import keras
+
+    # Registers annlib's own losses.
+    import annlib.models.losses  # noqa: F401
+
+    known = dict(custom_objects or {})
+    if file.suffix in _HDF5_ENDINGS and training_config:
+        known = {**_names(training_config), **known}
+    try:
+        with _without_false_alarm():
+            return keras.saving.load_model(
+                file, custom_objects=known, compile=compile and bool(training_config), safe_mode=True
+            )
+    # A damaged file makes Keras, h5py and zipfile raise nearly anything.
+    except Exception as error:
+        reason = textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
+        raise CheckpointError(
+            f"{file} cannot be loaded: expected a whole model of known classes, received: {reason}. Import what "
+            "registers its classes or pass custom_objects, or restore the file."
+        ) from error
+
+
+def open_run(path: Path) -> RunDirectory:
+    """Returns the directory of a finished run.
+
+    Raises:
+        StorageError: it is none, or the run is not finished.
+    """
+    run = RunDirectory(path.expanduser().absolute())
+    if not run.config.is_file():
+        received = "no config.yaml in it" if path.expanduser().is_dir() else "no such directory"
+        raise StorageError(
+            f"{path} is not a run: expected a directory that jobs/train.py made, received {received}. Correct the path."
+        )
+    if run.read_metrics() is None:
+        raise StorageError(
+            f"the run {path} is not finished: expected metrics.json in it, received {len(run.read_history())} epochs "
+            "without. Start the same jobs/train.py command again with its --name."
+        )
+    return run
+
+
+def read_config(run: RunDirectory) -> RunConfig:
+    """Returns the configuration a run was trained with.
+
+    Raises:
+        StorageError: it is missing or damaged.
+    """
+    try:
+        return RunConfig.model_validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+    except OSError as error:
+        reason = str(error.strerror)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        reason = f"{'.'.join(str(part) for part in first['loc']) or 'the file'}: {first['msg']}"
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error)
+    raise StorageError(
+        f"{run.config} is damaged: expected the configuration of a run, received one with an error "
+        f"({' '.join(reason.split())}). Restore the file."
+    )
+
+
+def _find_model_file(path: Path) -> Path:
+    if path.is_dir():
+        for name in MODEL_FILES:
+            if (path / name).is_file():
+                return path / name
+        hint = "Finish the run, or give one of its checkpoints." if (path / "config.yaml").exists() else "Give a run."
+        raise StorageError(
+            f"{path} holds no model: expected {' or '.join(MODEL_FILES)} in it, received neither. {hint}"
+        )
+    if not path.exists():
+        raise StorageError(
+            f"{path} does not exist: expected a .keras or .h5 file, a run or a checkpoint, received none. "
+            "Correct the path."
+        )
+    if path.suffix not in (".keras", *_HDF5_ENDINGS):
+        raise CheckpointError(
+            f"{path} is not a model: expected a file that ends in .keras or .h5, received {path.suffix or 'no ending'}."
+            " Give another file, or rename it if it is one."
+        )
+    return path
+
+
+def _read_configs(file: Path) -> tuple[Any, Any]:
+    """Returns the configurations of the model and of its compilation, the latter None without one."""
+    try:
+        if file.stat().st_size == 0:
+            raise ValueError("an empty file")
+        return _read_hdf5(file) if file.suffix in _HDF5_ENDINGS else _read_archive(file)
+    except PermissionError as error:
+        raise StorageError(
+            f"{file} cannot be read: expected a readable file, received {error.strerror}. Change its permissions."
+        ) from None
+    except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile, NotImplementedError) as error:
+        reason = " ".join(str(error.args[0] if error.args else type(error).__name__).split())
+    raise CheckpointError(
+        f"{file} is not a model or is damaged: expected a whole model that Keras saved, received: {reason}. "
+        "Restore the file, or load an older checkpoint."
+    )
+
+
+def _read_archive(file: Path) -> tuple[Any, Any]:
+    with zipfile.ZipFile(file) as archive:
+        size = archive.getinfo("config.json").file_size
+        if size > _MAX_CONFIG_BYTES:
+            raise ValueError(f"a configuration of {size:,} bytes")
+        # Keras itself does not compare the checksums of the weights.
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"a wrong checksum of {damaged}")
+        config = json.loads(archive.read("config.json"))
+    if not isinstance(config, dict):
+        raise ValueError("a configuration that is no object")
+    return config, config.get("compile_config")
+
+
+def _read_hdf5(file: Path) -> tuple[Any, Any]:
+    import h5py  # type: ignore[import-untyped]
+
+    with h5py.File(file, "r") as content:
+        texts = [content.attrs.get(name) for name in ("model_config", "training_config")]
+    if texts[0] is None:
+        raise ValueError("no configuration of a model; it may hold weights only")
+    model_config, training_config = (None if text is None else json.loads(text) for text in texts)
+    return model_config, training_config
+
+
+def _refuse_code(file: Path, configs: list[Any]) -> None:
+    """Raises CheckpointError where a configuration holds code, as marshalled bytes or as another file."""
+    left = list(configs)
+    while left:
+        value = left.pop()
+        if isinstance(value, dict):
+            kind, inner = value.get("class_name"), value.get("config")
+            # HDF5 files of earlier versions hold [code, defaults, closure].
+            is_old = kind == "Lambda" and isinstance(inner, dict) and isinstance(inner.get("function"), list)
+            if is_old or (isinstance(kind, str) and kind in _CODE_CLASSES):
+                raise CheckpointError(
+                    f"{file} holds Python code that loading would run ({kind}): expected a model of layers, received "
+                    "one with code of its own. Write it as a registered layer and save again; never load such a file "
+                    "from others."
+                )
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+
+
+def _names(training_config: Any) -> dict[str, str]:
+    """Returns losses and metrics that were given by name, each under its name.
+
+    `Model.compile` takes a name as it is, but Keras 3.15 fails to turn "mse" and the like of an HDF5 file into a
+    function first: "Could not deserialize 'keras.metrics.mse'".
+    """
+    names: dict[str, str] = {}
+    left = [training_config.get(key) for key in ("loss", "metrics", "weighted_metrics")]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            names[value] = value
+        elif isinstance(value, list):
+            left.extend(value)
+        elif isinstance(value, dict) and "class_name" not in value:
+            left.extend(value.values())
+    return names
+
+
+def import_keras() -> None:
+    """Imports Keras and TensorFlow without what C++ prints meanwhile: CPU flags, missing CUDA."""
+    if "keras" in sys.modules:
+        return
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices("GPU")
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+@contextlib.contextmanager
+def _without_false_alarm() -> Iterator[None]:
+    """Silences Keras' warning, after every HDF5 file, that the metrics wait for the first evaluation."""
+
+    def is_right(record: logging.LogRecord) -> bool:
+        return "metrics have yet to be built" not in record.getMessage()
+
+    absl = logging.getLogger("absl")
+    absl.addFilter(is_right)
+    try:
+        yield
+    finally:
+        absl.removeFilter(is_right)

@@ -1,0 +1,249 @@
+"""Files of samples to predict: tables, arrays and images, checked against what the model takes. No TensorFlow."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from annlib.errors import DataError
+from annlib.signature import Signature
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Array = npt.NDArray[Any]
+TABLE_ENDINGS = (".csv", ".parquet")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Samples:
+    """Samples, and the table that predictions are added to.
+
+    Args:
+        x: shape (n, *input_shape), of the signature's type.
+        table: n rows: all columns of a table of features; `index` for an array, from 0; `file` for images.
+    """
+
+    x: Array
+    table: "pd.DataFrame"
+
+
+def read_samples(path: Path, signature: Signature) -> Samples:
+    """Reads the samples of a file or directory.
+
+    - `.csv` (UTF-8, commas, a line of names first) or `.parquet`: the features by name, in any order, beside other
+      columns. What a CSV holds stays as it is written there, to the last zero.
+    - `.npy`: an array of shape (n, *input_shape); pixels are uint8.
+    - `.png`, or a directory of them in the order of their names: images of 8 bits and the model's size; colours
+      become grey by ITU-R 601-2, transparency is left out.
+
+    Raises:
+        DataError: the input is missing, unreadable or empty, of another form than the model takes, or a value is no
+            finite number; names the first one.
+    """
+    if not path.exists():
+        raise DataError(f"{path} does not exist: expected samples to predict, received none. Correct the path.")
+    if path.is_file() and path.stat().st_size == 0:
+        raise DataError(f"{path} is empty: expected samples to predict, received 0 bytes. Give another file.")
+    if path.is_dir():
+        samples = _read_images(path, _image_files(path), signature)
+    elif path.suffix in TABLE_ENDINGS:
+        samples = _read_table(path, signature)
+    elif path.suffix == ".npy":
+        samples = _read_array(path, signature)
+    elif path.suffix.lower() == ".png":
+        samples = _read_images(path, [path], signature)
+    else:
+        raise DataError(
+            f"{path} is of an unknown kind: expected .csv, .parquet, .npy, .png or a directory of PNG files, received "
+            f"{path.suffix or 'no ending'}. Convert it."
+        )
+    if signature.input_max is not None and samples.x.max() > signature.input_max:
+        raise DataError(
+            f"{path} has pixels that the model never saw: expected 0 to {signature.input_max}, received up to "
+            f"{samples.x.max()}. Scale the images as the training data."
+        )
+    return samples
+
+
+# Tables
+
+
+def _read_table(path: Path, signature: Signature) -> Samples:
+    names = signature.feature_names
+    if names is None:
+        raise DataError(
+            f"{path} is a table, and the model takes no named features: expected samples of shape "
+            f"{signature.input_shape}, received {path.suffix}. Give them as .npy{_or_images(signature)}."
+        )
+    table = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
+    columns = list(table.columns)
+    repeated = sorted({name for name in columns if columns.count(name) > 1})
+    if repeated:
+        raise DataError(
+            f"{path} has two columns of one name: expected different names, received {repeated[0]!r} "
+            f"{columns.count(repeated[0])} times. Rename or remove one."
+        )
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise DataError(
+            f"{path} lacks the columns {', '.join(missing)}: expected {', '.join(names)}, received "
+            f"{', '.join(columns) or 'none'}. Add or rename them."
+        )
+    if not len(table):
+        raise DataError(f"{path} has no rows: expected samples to predict, received names only. Add rows.")
+    features = np.column_stack([_numbers(path, table[name]) for name in names])
+    texts = {index: table[name] for index, name in enumerate(names)}
+    return Samples(x=_checked_floats(path, features, signature, names, texts), table=table)
+
+
+def _read_csv(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        # As text, so that what is not a feature comes out as it went in. The names are taken from the first row,
+        # because pandas renames those that come twice, and takes one more column in the rows for an index.
+        rows = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=None)
+    except pd.errors.EmptyDataError:
+        raise DataError(
+            f"{path} is empty: expected a line of names and rows, received none. Give another file."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, "a CSV file in UTF-8, with as many values in each row as names", error) from None
+    names = rows.iloc[0].fillna("").tolist()
+    table = rows.iloc[1:].reset_index(drop=True)
+    table.columns = pd.Index(names)
+    return table
+
+
+def _read_parquet(path: Path) -> "pd.DataFrame":
+    import pandas as pd
+
+    try:
+        # pandas' own types would turn whole numbers with gaps into floating point.
+        table = pd.read_parquet(path, dtype_backend="pyarrow")
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, "a Parquet file", error) from None
+    is_column = any(name is not None for name in table.index.names)
+    table = table.reset_index(drop=not is_column)
+    table.columns = pd.Index([str(name) for name in table.columns])
+    return table
+
+
+def _numbers(path: Path, column: "pd.Series[Any]") -> npt.NDArray[np.float64]:
+    """Returns a column as float64; NaN where there is no number, which `_checked_floats` reports."""
+    import pandas as pd
+
+    if pd.api.types.is_string_dtype(column):
+        column = pd.to_numeric(column, errors="coerce")
+    if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)):
+        raise DataError(
+            f"{path} has a column {column.name!r} of another type: expected numbers, received "
+            f"{column.dtype}. Convert it."
+        )
+    return column.to_numpy(dtype=np.float64, na_value=np.nan)
+
+
+# Arrays and images
+
+
+def _read_array(path: Path, signature: Signature) -> Samples:
+    import pandas as pd
+
+    try:
+        x = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _unreadable(path, "an array of numbers that numpy.save wrote", error) from None
+    if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
+        received = f"dtype {x.dtype}" if isinstance(x, np.ndarray) else "several arrays"
+        raise DataError(f"{path} is not numeric: expected one array of numbers, received {received}. Convert it first.")
+    if x.ndim == 0 or x.shape[1:] != signature.input_shape or len(x) == 0:
+        sizes = ", ".join(str(size) for size in signature.input_shape)
+        raise DataError(
+            f"{path} has another shape: expected (n, {sizes}) with 1 sample or more, received {x.shape}. Reshape it."
+        )
+    if signature.input_dtype == "uint8":
+        if x.dtype != np.uint8:
+            raise DataError(
+                f"{path} holds no pixels: expected dtype uint8, received {x.dtype}. Convert it with x.astype('uint8')."
+            )
+    else:
+        names = signature.feature_names or tuple(str(index) for index in range(x.shape[1]))
+        x = _checked_floats(path, x, signature, names, {})
+    return Samples(x=x, table=pd.DataFrame({"index": np.arange(len(x))}))
+
+
+def _image_files(directory: Path) -> list[Path]:
+    files = sorted(
+        path for path in directory.iterdir() if path.suffix.lower() == ".png" and not path.name.startswith(".")
+    )
+    if not files:
+        raise DataError(f"{directory} holds no images: expected .png files in it, received none. Correct the path.")
+    return files
+
+
+def _read_images(path: Path, files: list[Path], signature: Signature) -> Samples:
+    import pandas as pd
+
+    if signature.input_dtype != "uint8" or len(signature.input_shape) != 2:
+        raise DataError(
+            f"{path} holds images, and the model takes features: expected a table of "
+            f"{', '.join(signature.feature_names or ()) or signature.input_shape}, received PNG. "
+            "Give a .csv or .parquet."
+        )
+    height, width = signature.input_shape
+    x = np.stack([_read_image(file, height, width) for file in files])
+    return Samples(x=x, table=pd.DataFrame({"file": [file.name for file in files]}))
+
+
+def _read_image(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            if image.size != (width, height):
+                raise DataError(
+                    f"{path} has another size: expected {width} x {height} pixels, received {image.size[0]} x "
+                    f"{image.size[1]}. Crop or resize it."
+                )
+            if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+                raise DataError(
+                    f"{path} has more than 8 bits: expected 8 bits a pixel and channel, received mode {image.mode}. "
+                    "Convert it to 8 bits."
+                )
+            return np.asarray(image.convert("L"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, "a whole PNG image", error) from None
+
+
+# Both
+
+
+def _checked_floats(
+    path: Path, features: Array, signature: Signature, names: tuple[str, ...], texts: dict[int, "pd.Series[Any]"]
+) -> Array:
+    """Returns the features in the signature's type; `texts` are the columns they were read from."""
+    with np.errstate(over="ignore"):
+        x = features.astype(signature.input_dtype)
+    bad = np.argwhere(~np.isfinite(x))
+    if not bad.size:
+        return x
+    row, column = (int(index) for index in bad[0][:2])
+    value = texts[column].iloc[row] if column in texts else features[tuple(bad[0])]
+    is_missing = not isinstance(value, str) or value.strip() == ""
+    shown = "no value" if is_missing and not np.isinf(features[tuple(bad[0])]) else repr(value)
+    raise DataError(
+        f"{path} has a value that is no finite number: column {names[column]!r}, row {row + 1}: expected a number that "
+        f"fits into {signature.input_dtype}, received {shown}. Correct or remove the row."
+    )
+
+
+def _unreadable(path: Path, expected: str, error: Exception) -> DataError:
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return DataError(f"{path} cannot be read: expected {expected}, received: {reason}. Correct or replace it.")
+
+
+def _or_images(signature: Signature) -> str:
+    return " or PNG images" if signature.input_dtype == "uint8" and len(signature.input_shape) == 2 else ""
