@@ -17,7 +17,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"config.yaml", "history.csv", "metrics.json", "model.keras", "checkpoints", "tensorboard", "run.log"}
-FILES |= {"learning_curves.png", "pictures", "model_summary.txt", "test_predictions.npy"}
+FILES |= {
+    "learning_curves.png",
+    "pictures",
+    "model_summary.txt",
+    "test_predictions.npy",
+    "signature.json",
+    "report.html",
+}
 
 
 def command(*arguments: str) -> list[str]:
