@@ -22,7 +22,7 @@ h2 { margin: 2.5rem 0 .75rem; padding-bottom: .25rem; border-bottom: 1px solid v
 h3 { margin: 1.5rem 0 .5rem; font-size: 1.05rem; }
 p { margin: .5rem 0; }
 .soft, footer { color: var(--soft); }
-.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem;
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(12rem, 1fr)); gap: .75rem;
   margin: 1.5rem 0 0; }
 .figures div { padding: .75rem 1rem; border: 1px solid var(--line); border-radius: .5rem; background: var(--raised); }
 .figures dt { color: var(--soft); font-size: .875rem; line-height: 1.3; }
@@ -39,7 +39,7 @@ tbody th { font-weight: 600; }
 td.number { white-space: nowrap; }
 .best > * { background: var(--best); }
 figure { margin: 1rem 0 2rem; }
-img { display: block; max-width: 100%; max-height: 45rem; width: auto; height: auto; border-radius: .375rem;
+img { display: block; width: auto; max-width: 100%; height: auto; max-height: 45rem; border-radius: .375rem;
   background: #fff; }
 figcaption { margin-top: .5rem; color: var(--soft); }
 pre { margin: 0; padding: .75rem 1rem; overflow-x: auto; border: 1px solid var(--line); border-radius: .5rem;
@@ -52,7 +52,7 @@ footer { margin-top: 3rem; padding-top: .75rem; border-top: 1px solid var(--line
   .figures { grid-template-columns: repeat(2, 1fr); } th, td { padding-right: .9rem; } }
 @media print { :root { color-scheme: light; --text: #000; --soft: #444; --line: #bbb; --ground: #fff; --raised: #fff;
   --accent: #000; --best: #eee; } body { max-width: none; padding: 0; font-size: 10pt; } h2, h3 { break-after: avoid; }
-  figure, .figures div, tr { break-inside: avoid; } img { max-height: 20cm; } .wide, pre { overflow: visible; }
+  figure, .figures div, tr { break-inside: avoid; } img { max-height: 12cm; } .wide, pre { overflow: visible; }
   pre { white-space: pre-wrap; } details::details-content { content-visibility: visible; } }
 """
 

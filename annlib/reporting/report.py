@@ -15,7 +15,7 @@ from annlib.config import RunConfig, load_config
 from annlib.errors import StorageError
 from annlib.reporting.page import element, figure, figures, page, section, table
 from annlib.reporting.scaling import read_scaled
-from annlib.reporting.wording import CAPTIONS, as_float, caption_of, duration_text, number_text, words_of
+from annlib.reporting.wording import CAPTIONS, as_float, caption_of, cell_text, duration_text, number_text, words_of
 
 SPLITS = ("train", "validation", "test")
 # Pictures of at most 1600 x 400,000 keep a page of ten of them at 5 MB.
@@ -164,10 +164,7 @@ def _history(rows: Sequence[Mapping[str, str]], config: RunConfig, best: int | N
         middle = range(0, len(rows), math.ceil(len(rows) / (HISTORY_ROWS - 2 * HISTORY_ENDS)))
         ends = [*shown[:HISTORY_ENDS], *shown[-HISTORY_ENDS:]]
         shown = sorted({*middle, *ends, *([] if best is None else [best])})
-    cells = [
-        [rows[index]["epoch"], *(number_text(rows[index][name]) for name in columns if name != "epoch")]
-        for index in shown
-    ]
+    cells = [[cell_text(name, rows[index][name]) for name in columns] for index in shown]
     extreme = "highest" if config.resolved_monitor_mode == "max" else "lowest"
     caption = "" if best is None else f"The best epoch is marked: the {extreme} {words_of(_criterion(rows, config))}."
     made = table(

@@ -62,6 +62,16 @@ def number_text(value: Any) -> str:
     return f"{number:,.4f}" if abs(number) < 1000 else f"{number:,.1f}"
 
 
+def cell_text(column: str, value: Any) -> str:
+    """Returns a value of the history."""
+    number = as_float(value)
+    if column == "learning_rate" and math.isfinite(number):
+        return f"{number:.4g}"
+    if column == "samples_per_s" and math.isfinite(number):
+        return f"{number:,.0f}"
+    return number_text(value)
+
+
 def duration_text(seconds: float) -> str:
     """Returns a duration in the units that suit it."""
     if seconds < 59.95:
