@@ -192,13 +192,10 @@ def _model(run: RunDirectory, diagram: Path | None) -> list[Element]:
 
 
 def _reproduction(config: RunConfig) -> list[Element]:
-    code = element("code")
-    for word in _reproducing_words(config):
-        # A part that stays together on its line: browsers break lines at hyphens too.
-        code.append(element("span", word))
-        code[-1].tail = " "
+    # Each part stays together on its line: browsers break lines at hyphens too.
+    parts = [part for word in _reproducing_words(config) for part in (element("span", word), " ")]
     note = "In the root directory of the repository. The new run gets the time as its name."
-    return [element("pre", code, class_="command"), element("p", note, class_="soft")]
+    return [element("pre", element("code", *parts), class_="command"), element("p", note, class_="soft")]
 
 
 def _configuration(config: RunConfig) -> Element:

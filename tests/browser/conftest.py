@@ -4,17 +4,15 @@ import base64
 import json
 import shutil
 import subprocess
-import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-START_S = 30.0
+START_S = 90.0
 COMMAND_S = 60.0
 FLAGS = [
     "--headless=new",
@@ -63,9 +61,10 @@ class Browser:
             time.sleep(0.2)
         return found
 
-    def picture(self, path: Path) -> None:
-        """Saves what the window shows; for a person who looks for the cause of a failure."""
-        path.write_bytes(base64.b64decode(self._command("GET", "/screenshot")))
+    def picture(self, element: Any) -> bytes:
+        """Returns what an element, as `run` returned it, looks like: a PNG."""
+        (identifier,) = element.values()
+        return base64.b64decode(self._command("GET", f"/element/{identifier}/screenshot"))
 
     def close(self) -> None:
         """Ends the browser."""
@@ -91,44 +90,42 @@ def _open(request: urllib.request.Request | str) -> Any:
     return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=COMMAND_S)
 
 
-def await_line(log: Path, process: subprocess.Popen[bytes], start: str, *, timeout_s: float) -> str:
-    """Returns the rest of the line of a server's log after `start`."""
-    deadline = time.monotonic() + timeout_s
-    while True:
-        text = log.read_text(errors="replace")
-        for line in text.splitlines(keepends=True):
-            if start in line and line.endswith("\n"):
-                return line.split(start, 1)[1].strip()
-        if process.poll() is not None or time.monotonic() > deadline:
-            pytest.fail(f"{process.args} printed no {start!r} within {timeout_s:.0f} s; its output: {text[-1000:]}")
-        time.sleep(0.1)
+@pytest.fixture(scope="session")
+def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str], str], str]]:
+    """Starts a program and returns the rest of the line in which it says that it listens; ends it after the tests."""
+    processes: list[subprocess.Popen[bytes]] = []
 
+    def start(command: list[str], announcement: str) -> str:
+        log = tmp_path_factory.mktemp("server") / "log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        processes.append(process)
+        deadline = time.monotonic() + START_S
+        while True:
+            text = log.read_text(errors="replace")
+            for line in text.splitlines(keepends=True):
+                if announcement in line and line.endswith("\n"):
+                    return line.split(announcement, 1)[1].strip()
+            if process.poll() is not None or time.monotonic() > deadline:
+                pytest.fail(f"{command[:3]} printed no {announcement!r} within {START_S:.0f} s but: {text[-1000:]}")
+            time.sleep(0.1)
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process that the tests started."""
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait(10)
+    yield start
+    for process in processes:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+def browser(start_server: Callable[[list[str], str], str]) -> Iterator[Browser]:
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or chromedriver is None:
         pytest.skip("no Chromium here; on Debian: apt-get install chromium chromium-driver")
-    with tempfile.TemporaryDirectory() as directory:
-        log = Path(directory) / "chromedriver.log"
-        with log.open("wb") as file:
-            process = subprocess.Popen([chromedriver, "--port=0"], stdout=file, stderr=subprocess.STDOUT)
-        try:
-            port = await_line(log, process, "started successfully on port ", timeout_s=START_S).rstrip(".")
-            window = Browser(f"http://127.0.0.1:{port}", chromium)
-            try:
-                yield window
-            finally:
-                window.close()
-        finally:
-            stop(process)
+    port = start_server([chromedriver, "--port=0"], "started successfully on port ").rstrip(".")
+    window = Browser(f"http://127.0.0.1:{port}", chromium)
+    yield window
+    window.close()

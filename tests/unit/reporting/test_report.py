@@ -10,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import tostring
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from annlib.artifacts import RunDirectory
 from annlib.command import Parser, add_run_flags, given_values
 from annlib.config import RunConfig, load_config
 from annlib.errors import AnnlibError, ConfigError, StorageError
+from annlib.reporting.page import element
 from annlib.reporting.report import reproducing_command, write_report
 
 VOID = {"meta", "img", "br"}
@@ -151,6 +153,18 @@ def test_the_headline_has_the_figures_of_the_run(tmp_path: Path) -> None:
     }
 
 
+def test_the_metrics_stand_out(tmp_path: Path) -> None:
+    page = report(make_run(tmp_path))
+    main = [box.all("dt")[0].text for box in page.all("dl")[0].all("div") if box.attributes == {"class": "main"}]
+    assert main == ["test loss", "test mae"]
+
+
+@pytest.mark.parametrize(("num_workers", "note"), [(0, "one process, without Ray"), (2, "")])
+def test_a_run_without_ray_says_so(tmp_path: Path, num_workers: int, note: str) -> None:
+    box = report(make_run(tmp_path, num_workers=num_workers)).all("dl")[0].all("div")[-1]
+    assert box.text == f"Ray workers{num_workers}{note}"
+
+
 def test_without_a_validation_loss_the_best_epoch_is_that_of_the_training_loss(tmp_path: Path) -> None:
     rows = [{"epoch": epoch, "loss": loss} for epoch, loss in ((1, 0.1), (2, 0.05), (3, 0.2))]
     page = report(make_run(tmp_path, rows=rows))
@@ -188,6 +202,13 @@ def test_the_configuration_has_every_field_with_its_value(tmp_path: Path) -> Non
     assert set(shown) == set(RunConfig.model_fields)
     assert (shown["use_gpu"], shown["seed"], shown["data_dir"]) == ("true", "7", "none")
     assert (shown["storage"], shown["learning_rate"]) == (str(tmp_path), "0.01")
+
+
+def test_the_configuration_is_that_of_the_run_whatever_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANNLIB_EPOCHS", "99")
+    assert ["epochs", "3"] in [line[:2] for line in cells(sections(report(make_run(tmp_path)))["Configuration"])]
 
 
 def test_the_environment_has_versions_and_platform(tmp_path: Path) -> None:
@@ -326,6 +347,19 @@ def test_pictures_have_texts_and_tables_have_headings(full_page: Node) -> None:
     assert all(heading.attributes["scope"] in ("col", "row") for heading in full_page.all("th"))
 
 
+def test_what_may_scroll_takes_the_focus_and_has_a_name(full_page: Node) -> None:
+    regions = [node.attributes for node in full_page.all("div", "pre") if node.attributes.get("role") == "region"]
+    names = [region["aria-label"] for region in regions]
+    assert names == ["Final metrics", "History", "Model summary", "Configuration", "Environment"]
+    assert {region["tabindex"] for region in regions} == {"0"}
+    assert len(full_page.all("table")) == 4
+
+
+def test_text_and_elements_keep_their_order() -> None:
+    made = element("p", "a", "b", element("b", "c"), "d", "e")
+    assert tostring(made, encoding="unicode") == "<p>ab<b>c</b>de</p>"
+
+
 def test_the_page_needs_nothing_from_elsewhere(full_page: Node, tmp_path: Path) -> None:
     assert full_page.all("script", "link", "iframe", "object", "base", "a") == []
 
@@ -395,7 +429,7 @@ def test_a_path_that_is_not_utf8_does_not_stop_the_report(tmp_path: Path) -> Non
         {"use_gpu": True, "num_workers": 2, "precision": "float64", "seed": 0, "learning_rate": 1e-7},
         {"data_dir": Path('it\'s a "dir" $HOME `ls` \\ *')},
         {"data_dir": Path("-x")},
-        {"data_dir": Path("--epochs=3")},
+        {"data_dir": Path("--epochs=3 $HOME")},
         {"data_dir": Path("数据 ünï")},
     ],
 )
@@ -493,13 +527,16 @@ def test_a_history_without_epochs_is_refused(tmp_path: Path, content: str) -> No
     assert f"{run.history} has no epochs" in message_of(run)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "another format"])
 def test_a_damaged_picture_is_refused(tmp_path: Path, damage: str) -> None:
     run = make_run(tmp_path)
     path = run.pictures / "samples.png"
     draw(path, noise=True)
     content = path.read_bytes()
-    path.write_bytes({"truncated": content[: len(content) // 2], "text": b"no picture", "empty": b""}[damage])
+    jpeg = io.BytesIO()
+    Image.new("RGB", (3, 2)).save(jpeg, "JPEG")
+    damaged = {"truncated": content[: len(content) // 2], "text": b"no picture", "empty": b""}
+    path.write_bytes(damaged.get(damage, jpeg.getvalue()))
     assert f"picture {path} cannot be read" in message_of(run)
 
 
