@@ -151,7 +151,7 @@ def _class_table(figures: Mapping[str, Any]) -> Table:
 
 
 def _error_table(figures: Mapping[str, Any]) -> Table:
-    table = Table("error", "value", "unit", title=escape(figures["target"] or "target"))
+    table = Table(f"error of {escape(figures['target'] or 'the target')}", "value", "unit")
     table.columns[1].justify = "right"
     unit = escape(figures["unit"] or "")
     table.add_row("MSE", _shown(figures["mse"]), f"({unit})²" if unit else "")

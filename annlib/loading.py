@@ -7,6 +7,7 @@ import os
 import sys
 import textwrap
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,7 +50,7 @@ def load(
 
     Returns:
         The model, compiled as it was when it was saved, with the state of its optimizer. A model that was saved
-        without a loss comes back uncompiled, as from Keras, and a warning is logged.
+        uncompiled comes back uncompiled, as from Keras, and a warning is logged.
 
     Raises:
         StorageError: there is no such file, no model in the directory, or it cannot be read.
@@ -59,7 +60,7 @@ def load(
     model_config, training_config = _read_configs(file)
     _refuse_code(file, [model_config, training_config])
     if compile and not training_config:
-        logger.warning("%s was saved without a loss and is not compiled: call model.compile to train it", file)
+        logger.warning("%s was saved uncompiled and stays so: call model.compile to train or evaluate it", file)
     import_keras()
     import keras
 
@@ -156,7 +157,7 @@ def _read_configs(file: Path) -> tuple[Any, Any]:
         raise StorageError(
             f"{file} cannot be read: expected a readable file, received {error.strerror}. Change its permissions."
         ) from None
-    except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         reason = " ".join(str(error.args[0] if error.args else type(error).__name__).split())
     raise CheckpointError(
         f"{file} is not a model or is damaged: expected a whole model that Keras saved, received: {reason}. "
@@ -187,6 +188,8 @@ def _read_hdf5(file: Path) -> tuple[Any, Any]:
     if texts[0] is None:
         raise ValueError("no configuration of a model; it may hold weights only")
     model_config, training_config = (None if text is None else json.loads(text) for text in texts)
+    if not isinstance(training_config, dict | None):
+        raise ValueError("a training configuration that is no object")
     return model_config, training_config
 
 
