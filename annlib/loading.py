@@ -1,6 +1,5 @@
 """Models that were saved, and the files of finished runs, read without running code that stands in them."""
 
-import contextlib
 import json
 import logging
 import os
@@ -8,13 +7,14 @@ import sys
 import textwrap
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
+from annlib import hdf5
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.errors import CheckpointError, StorageError
@@ -67,20 +67,19 @@ def load(
     # Registers annlib's own losses.
     import annlib.models.losses  # noqa: F401
 
-    known = dict(custom_objects or {})
-    if file.suffix in _HDF5_ENDINGS and training_config:
-        known = {**_names(training_config), **known}
+    is_compiled = compile and bool(training_config)
     try:
-        with _without_false_alarm():
-            return keras.saving.load_model(
-                file, custom_objects=known, compile=compile and bool(training_config), safe_mode=True
-            )
+        if file.suffix in _HDF5_ENDINGS:
+            return hdf5.load_model(file, custom_objects or {}, training_config if is_compiled else None)
+        return keras.saving.load_model(file, custom_objects=custom_objects, compile=is_compiled, safe_mode=True)
     # A damaged file makes Keras, h5py and zipfile raise nearly anything.
     except Exception as error:
-        reason = textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
+        # Keras repeats the configurations around the layer that failed.
+        reason = str(error).rsplit("Exception encountered: ", 1)[-1] or type(error).__name__
         raise CheckpointError(
-            f"{file} cannot be loaded: expected a whole model of known classes, received: {reason}. Import what "
-            "registers its classes or pass custom_objects, or restore the file."
+            f"{file} cannot be loaded: expected a whole model of known classes, received: "
+            f"{textwrap.shorten(reason, 300, placeholder=' ...')} Import what registers its classes or pass "
+            "custom_objects, or restore the file."
         ) from error
 
 
@@ -152,7 +151,7 @@ def _read_configs(file: Path) -> tuple[Any, Any]:
     try:
         if file.stat().st_size == 0:
             raise ValueError("an empty file")
-        return _read_hdf5(file) if file.suffix in _HDF5_ENDINGS else _read_archive(file)
+        return hdf5.read_configs(file) if file.suffix in _HDF5_ENDINGS else _read_archive(file)
     except PermissionError as error:
         raise StorageError(
             f"{file} cannot be read: expected a readable file, received {error.strerror}. Change its permissions."
@@ -180,19 +179,6 @@ def _read_archive(file: Path) -> tuple[Any, Any]:
     return config, config.get("compile_config")
 
 
-def _read_hdf5(file: Path) -> tuple[Any, Any]:
-    import h5py  # type: ignore[import-untyped]
-
-    with h5py.File(file, "r") as content:
-        texts = [content.attrs.get(name) for name in ("model_config", "training_config")]
-    if texts[0] is None:
-        raise ValueError("no configuration of a model; it may hold weights only")
-    model_config, training_config = (None if text is None else json.loads(text) for text in texts)
-    if not isinstance(training_config, dict | None):
-        raise ValueError("a training configuration that is no object")
-    return model_config, training_config
-
-
 def _refuse_code(file: Path, configs: list[Any]) -> None:
     """Raises CheckpointError where a configuration holds code, as marshalled bytes or as another file."""
     left = list(configs)
@@ -213,25 +199,6 @@ def _refuse_code(file: Path, configs: list[Any]) -> None:
             left.extend(value)
 
 
-def _names(training_config: Any) -> dict[str, str]:
-    """Returns losses and metrics that were given by name, each under its name.
-
-    `Model.compile` takes a name as it is, but Keras 3.15 fails to turn "mse" and the like of an HDF5 file into a
-    function first: "Could not deserialize 'keras.metrics.mse'".
-    """
-    names: dict[str, str] = {}
-    left = [training_config.get(key) for key in ("loss", "metrics", "weighted_metrics")]
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            names[value] = value
-        elif isinstance(value, list):
-            left.extend(value)
-        elif isinstance(value, dict) and "class_name" not in value:
-            left.extend(value.values())
-    return names
-
-
 def import_keras() -> None:
     """Imports Keras and TensorFlow without what C++ prints meanwhile: CPU flags, missing CUDA."""
     if "keras" in sys.modules:
@@ -247,18 +214,3 @@ def import_keras() -> None:
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
-
-
-@contextlib.contextmanager
-def _without_false_alarm() -> Iterator[None]:
-    """Silences Keras' warning, after every HDF5 file, that the metrics wait for the first evaluation."""
-
-    def is_right(record: logging.LogRecord) -> bool:
-        return "metrics have yet to be built" not in record.getMessage()
-
-    absl = logging.getLogger("absl")
-    absl.addFilter(is_right)
-    try:
-        yield
-    finally:
-        absl.removeFilter(is_right)
