@@ -128,7 +128,7 @@ def regression_figures(
 
 def figures_tables(figures: Mapping[str, Any]) -> list[Table]:
     """Returns what `evaluate_run` found as tables for the terminal: the model's metrics, then the figures."""
-    metrics = Table("metric", "value", title=f"{figures['split']} split, {figures['num_samples']:,} samples")
+    metrics = Table(f"{figures['split']} split, {figures['num_samples']:,} samples", "value")
     metrics.columns[1].justify = "right"
     for name, value in figures["metrics"].items():
         metrics.add_row(name, _shown(value))
