@@ -36,6 +36,7 @@ lint: setup ## Check style, types and the direction of imports
 	PYTHONPATH=. $(BIN)/lint-imports
 
 test: lint ## Check everything, then run the tests
+	@.ci/setup.sh --test-tools
 	$(BIN)/pytest $(ARGS)
 
 # Two files, so that the image installs requirements.lock and gets no development tools. requirements-dev.lock holds

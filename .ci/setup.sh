@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes .venv with the locked packages and annlib itself. Called by `make setup`; safe to run again.
+# Makes .venv with the locked packages and annlib itself. Called by `make setup`; safe to run again. With --test-tools it
+# installs instead what only tests need.
 #
 # Starts from a bare Debian: what the system lacks is installed with apt-get where we may use it, and named where
 # we may not. PYTHON chooses the interpreter (3.11 to 3.13); pip's own configuration (index, proxy, certificates)
@@ -105,6 +106,22 @@ provide_dataset() {
   fi
   say "note: Fashion-MNIST can neither be downloaded nor installed here; to train on it, install $DATASET_PACKAGE."
 }
+
+# What only tests need: a browser that opens the report, and what draws the diagrams of models.
+provide_test_tools() {
+  local missing=()
+  command -v dot >/dev/null || missing+=(graphviz)
+  { command -v chromium && command -v chromedriver; } >/dev/null || missing+=(chromium chromium-driver)
+  if [ ${#missing[@]} -eq 0 ] || { may_install && apt_install "${missing[@]}"; }; then
+    return
+  fi
+  say "note: ${missing[*]} cannot be installed here; the tests that need them are skipped and say so."
+}
+
+if [ "${1:-}" = --test-tools ]; then
+  provide_test_tools
+  exit
+fi
 
 # A .venv that was moved, copied or half made is made again; a sound one is only brought up to date.
 if ! supported "$VENV/bin/python" || ! "$VENV/bin/pip" --version >/dev/null 2>&1; then

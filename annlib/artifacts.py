@@ -65,6 +65,31 @@ class RunDirectory:
         return self.path / "learning_curves.png"
 
     @property
+    def pictures(self) -> Path:
+        """Directory of the other pictures: samples, mistakes, residuals and so on."""
+        return self.path / "pictures"
+
+    @property
+    def model_summary(self) -> Path:
+        """The layers of the model, as text."""
+        return self.path / "model_summary.txt"
+
+    @property
+    def predictions(self) -> Path:
+        """What the model gives for the test split, a NumPy array."""
+        return self.path / "test_predictions.npy"
+
+    @property
+    def report(self) -> Path:
+        """The page that shows the run to a person."""
+        return self.path / "report.html"
+
+    @property
+    def attempts(self) -> Path:
+        """Starts of the workers and what ended them, a JSON object a line."""
+        return self.path / "attempts.jsonl"
+
+    @property
     def log(self) -> Path:
         """Log lines of the driver and the workers, and what TensorFlow and Ray print."""
         return self.path / "run.log"

@@ -55,6 +55,9 @@ class RunConfig(BaseModel):
     num_workers: int = Field(default=0, ge=0, description="Ray workers; 0 trains in this process, without Ray")
     cpus_per_worker: PositiveInt = Field(default=1, description="CPUs of each Ray worker")
     use_gpu: bool = Field(default=False, description="give each Ray worker a GPU; locally, refuse to run without one")
+    max_failures: int = Field(
+        default=3, ge=0, description="times that Ray starts all workers again, from the last checkpoint, after a loss"
+    )
     precision: Literal["float32", "float64"] = Field(
         default="float32", description="type of all computations; float64 gives any number of workers the same numbers"
     )

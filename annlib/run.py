@@ -17,13 +17,15 @@ from rich.console import Console
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.errors import ClusterError
+from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 
-EXIT_INTERRUPTED = 130
+# As shells do it: 130 after Ctrl-C, 143 after SIGTERM.
+EXIT_SIGNAL = 128
 _PACKAGES = ("annlib", "tensorflow", "keras", "ray", "numpy", "scikit-learn")
 
 
@@ -33,10 +35,11 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     Args:
         config: the whole configuration.
         workload: what to train.
-        console: where progress and results are printed; the last line is the run directory.
+        console: where progress and results are printed; the last line is the run directory. Its file is given, for
+            what others print to `sys.stdout` meanwhile goes to the log.
 
     Returns:
-        The exit code: 0, or 130 after Ctrl-C, when a checkpoint was left.
+        The exit code: 0; 130 after Ctrl-C and 143 after SIGTERM, when a checkpoint was left.
 
     Raises:
         AnnlibError: bad input, before anything was written; or training could not go on.
@@ -49,6 +52,8 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     finished = run.read_metrics()
     num_done = len(run.read_history()) if finished is not None else 0
     if finished is not None and (num_done >= config.epochs or finished["stopped_early"]):
+        if not run.report.exists():
+            write_report(run, workload_description=workload.description)
         console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
         _print_results(console, finished, run)
         return 0
@@ -62,26 +67,26 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
             _prepare_devices(config)
         else:
             # Ray's messages have no run directory yet.
-            with _error_stream_to(Path(os.devnull)):
+            with _output_to(Path(os.devnull)):
                 from annlib.training import distributed
 
                 stack.enter_context(distributed.cluster(config))
         run.create()
-        stack.enter_context(_error_stream_to(run.log))
+        stack.enter_context(_output_to(run.log))
         stack.enter_context(_log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
         interrupts = stack.enter_context(_interrupts(console))
         with RunDisplay(console, epochs=config.epochs, metric=workload.metrics[0]) as display:
             if config.num_workers > 0:
-                result = _train_on_ray(config, workload, run, display, interrupts)
+                result = _train_on_ray(config, workload, run, display, interrupts, console)
             else:
                 result = _train_here(config, workload, display, interrupts)
-        return _finish(config, run, result, console)
+        return _finish(config, workload, run, result, interrupts, console)
 
 
 def _prepare_devices(config: RunConfig) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    with _error_stream_to(Path(os.devnull)):
+    with _output_to(Path(os.devnull)):
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -105,14 +110,28 @@ def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, inte
 
 
 def _train_on_ray(
-    config: RunConfig, workload: Workload, run: RunDirectory, display: RunDisplay, interrupts: list[int]
+    config: RunConfig,
+    workload: Workload,
+    run: RunDirectory,
+    display: RunDisplay,
+    interrupts: list[int],
+    console: Console,
 ) -> dict[str, Any]:
-    from annlib.training import distributed
+    from annlib.training import attempts, distributed
 
     shown = len(run.read_history())
+    num_restarts = num_failures = 0
 
     def follow() -> None:
-        nonlocal shown
+        nonlocal shown, num_failures, num_restarts
+        events = attempts.read(run)
+        failures = [event for event in events if event["event"] == "failure"]
+        for event in failures[num_failures:]:
+            console.print(f"{event['cause']}; Ray starts all workers again", highlight=False, soft_wrap=True)
+        restarts = attempts.summary(events)["restarts"]
+        for restart in restarts[num_restarts:]:
+            console.print(f"training again after {restart['seconds_lost']} s", highlight=False)
+        num_failures, num_restarts = len(failures), len(restarts)
         rows = run.read_history()
         # After a resume the file may have become shorter.
         shown = min(shown, len(rows))
@@ -122,10 +141,17 @@ def _train_on_ray(
 
     result = distributed.train(config, workload, follow=follow, stop_requested=lambda: bool(interrupts))
     follow()
-    return result
+    return {**result, **attempts.summary(attempts.read(run))}
 
 
-def _finish(config: RunConfig, run: RunDirectory, result: dict[str, Any], console: Console) -> int:
+def _finish(
+    config: RunConfig,
+    workload: Workload,
+    run: RunDirectory,
+    result: dict[str, Any],
+    interrupts: list[int],
+    console: Console,
+) -> int:
     if result["interrupted"]:
         done = len(run.read_history())
         console.print(
@@ -134,8 +160,8 @@ def _finish(config: RunConfig, run: RunDirectory, result: dict[str, Any], consol
             soft_wrap=True,
         )
         console.print(str(run.path), highlight=False, soft_wrap=True)
-        return EXIT_INTERRUPTED
-    from annlib.reporting.plots import plot_learning_curves
+        return EXIT_SIGNAL + interrupts[0]
+    from annlib import results
 
     metrics = {
         **result["metrics"],
@@ -145,11 +171,14 @@ def _finish(config: RunConfig, run: RunDirectory, result: dict[str, Any], consol
         "seconds": result["seconds"],
         "samples_per_s": result["samples_per_s"],
         "num_workers": config.num_workers,
+        **{name: result[name] for name in ("attempts", "restarts", "world_sizes") if name in result},
         "versions": {"python": platform.python_version(), **_versions()},
     }
-    plot_learning_curves(run.read_history(), run.learning_curves, title=f"{config.workload}: {config.name}")
-    # Last, because a run with this file is a finished one.
+    pictures = results.draw_pictures(run, config, workload)
+    results.write_tensorboard(run, config, pictures, result["metrics"])
+    # A run with this file is a finished one; the report reads it.
     write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
+    write_report(run, workload_description=workload.description)
     _print_results(console, metrics, run)
     return 0
 
@@ -170,28 +199,29 @@ def _versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _interrupts(console: Console) -> Iterator[list[int]]:
-    """Collects Ctrl-C: the first one stops after the epoch, the second one at once."""
+    """Collects Ctrl-C and SIGTERM: the first one stops after the epoch, a second one at once."""
     received: list[int] = []
 
     def handle(signum: int, frame: Any) -> None:
-        if received:
-            raise KeyboardInterrupt
         received.append(signum)
-        console.print("stopping after this epoch; Ctrl-C again stops at once", highlight=False)
+        if len(received) > 1:
+            raise KeyboardInterrupt
+        console.print(f"{signal.Signals(signum).name}: stopping after this epoch; a second one stops at once")
 
-    before = signal.signal(signal.SIGINT, handle)
+    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield received
     finally:
-        signal.signal(signal.SIGINT, before)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 @contextlib.contextmanager
-def _error_stream_to(path: Path) -> Iterator[None]:
-    """Sends what C++ libraries and Ray write to the process' error stream to a file."""
+def _output_to(path: Path) -> Iterator[None]:
+    """Sends what C++ libraries and Ray write to the process' error stream, and Ray to `sys.stdout`, to a file."""
     sys.stderr.flush()
     terminal = os.dup(2)
-    with path.open("a") as file:
+    with path.open("a") as file, contextlib.redirect_stdout(file):
         os.dup2(file.fileno(), 2)
         try:
             yield

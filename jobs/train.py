@@ -30,7 +30,7 @@ def main() -> int:
     def command() -> int:
         workload = find(arguments.workload)
         config = load_config(given_values(arguments), defaults=workload.defaults, config_file=arguments.config)
-        return run.train(config, workload, console=Console())
+        return run.train(config, workload, console=Console(file=sys.stdout))
 
     return run_command(command)
 

@@ -15,6 +15,35 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets, unique_labels
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from annlib.models.neurons import (
+    AND,
+    AND_NOT,
+    IDENTITY,
+    OR,
+    ThresholdLogicUnit,
+    at_least,
+    heaviside,
+    layer_output,
+    sgn,
+    truth_table,
+    xor,
+)
+
+__all__ = [
+    "Perceptron",
+    "ThresholdLogicUnit",
+    "IDENTITY",
+    "AND",
+    "OR",
+    "AND_NOT",
+    "at_least",
+    "xor",
+    "truth_table",
+    "heaviside",
+    "sgn",
+    "layer_output",
+]
+
 Array = npt.NDArray[Any]
 
 

@@ -5,18 +5,20 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
-from ray.train import CheckpointConfig, ScalingConfig
+from ray.exceptions import RayActorError
+from ray.train import CheckpointConfig, FailureConfig, ScalingConfig, UserCallback
 from ray.train.tensorflow import TensorflowTrainer
 
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.errors import AnnlibError, ClusterError, TrainingError
+from annlib.training import attempts
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -101,6 +103,7 @@ def train(
     result_file = run.path / _RESULT_FILE
     result_file.unlink(missing_ok=True)
     _remove_ray_files(run)
+    run.attempts.unlink(missing_ok=True)
     trainer = TensorflowTrainer(
         _train_loop,
         train_loop_config={"config": config.model_dump(mode="json"), "workload": workload},
@@ -114,6 +117,8 @@ def train(
             name=run.path.name,
             storage_path=str(run.path.parent),
             checkpoint_config=CheckpointConfig(),
+            failure_config=FailureConfig(max_failures=config.max_failures),
+            callbacks=[_NoteFailures(run)],
         ),
     )
     failures: list[BaseException] = []
@@ -140,6 +145,16 @@ def train(
     raise TrainingError(f"{_describe(failures)}. The whole log is in {run.log}.")
 
 
+class _NoteFailures(UserCallback):  # type: ignore[misc]  # Ray has no types that mypy can use
+    """Runs in Ray Train's controller."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        attempts.note(self._run, "failure", cause=_describe_ranks(worker_exceptions))
+
+
 def _remove_ray_files(run: RunDirectory) -> None:
     for name in _RAY_FILES:
         (run.path / name).unlink(missing_ok=True)
@@ -150,12 +165,25 @@ def _describe(failures: list[BaseException]) -> str:
     if not failures:
         return "the Ray workers left no result"
     by_rank = getattr(failures[0], "worker_failures", None)
-    if not by_rank:
-        return f"Ray Train failed: {type(failures[0]).__name__}: {' '.join(str(failures[0]).split())[:400]}"
-    rank, error = min(by_rank.items())
+    if by_rank:
+        return _describe_ranks(by_rank)
+    return f"Ray Train failed: {type(failures[0]).__name__}: {' '.join(str(failures[0]).split())[:400]}"
+
+
+def _describe_ranks(errors: Mapping[int, BaseException]) -> str:
+    """Returns which ranks failed, and in one line how the first of them did."""
+    # A lost process is the cause; the other ranks' errors are its consequences.
+    lost = sorted(rank for rank, error in errors.items() if _is_lost(error))
+    if lost:
+        return f"the process of rank {', '.join(map(str, lost))} was lost"
+    rank, error = min(errors.items())
     # Ray's message of a worker's exception is the traceback, whose last line is the exception itself.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"the Ray worker of rank {rank} failed: {lines[-1] if lines else type(error).__name__}"
+    return f"rank {rank} failed: {lines[-1] if lines else type(error).__name__}"
+
+
+def _is_lost(error: BaseException) -> bool:
+    return isinstance(getattr(error, "health_check_failure", error), RayActorError)
 
 
 def _fit(trainer: TensorflowTrainer, failures: list[BaseException]) -> None:
@@ -185,15 +213,38 @@ def _train_loop(arguments: dict[str, Any]) -> None:
         strategy=tf.distribute.MultiWorkerMirroredStrategy(),
         report=_report,
         stop_requested=lambda: rank == 0 and run.stop_request.exists(),
-        on_row=lambda row: None,
+        on_row=_note_first_row(run),
     )
     try:
         result = train_worker(config, arguments["workload"], context)
     except AnnlibError as error:
         # Every rank meets the same error: a message for the user, not a failure for Ray to try again.
         result = {"error": str(error), "exit_code": error.exit_code}
+    except (tf.errors.OpError, ConnectionError):
+        # Another worker was lost in the middle of a collective: Ray starts all of them again.
+        raise
+    except Exception as error:
+        # A bug, or bad data, which would fail in the same way every time.
+        logger.exception("the worker failed")
+        cause = f"rank {rank} failed: {type(error).__name__}: {error}. The traceback is in {run.log}."
+        result = {"error": cause, "exit_code": TrainingError.exit_code}
+        write_atomically(run.path / _RESULT_FILE, json.dumps(result).encode())
+        return
     if rank == 0:
         write_atomically(run.path / _RESULT_FILE, json.dumps(result).encode())
+
+
+def _note_first_row(run: RunDirectory) -> Callable[[dict[str, Any]], None]:
+    noted = False
+
+    def on_row(row: dict[str, Any]) -> None:
+        nonlocal noted
+        if not noted:
+            world_size = ray.train.get_context().get_world_size()
+            attempts.note(run, "training", epoch=row["epoch"], world_size=world_size)
+            noted = True
+
+    return on_row
 
 
 def _report(metrics: dict[str, Any], path: Path | None) -> None:

@@ -1,21 +1,26 @@
 """The story of one worker: data, model, restore, fit, evaluate. The same in a local process and on Ray."""
 
 import dataclasses
+import io
 import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from annlib.artifacts import RunDirectory
+from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.data import Dataset
+from annlib.reporting.diagram import model_summary, plot_model_diagram
+from annlib.reporting.neurons import plot_decision_boundary
+from annlib.signature import Signature
 from annlib.training import checkpoint
 from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import RunCallback
-from annlib.training.engine import evaluate, fit
+from annlib.training.engine import evaluate, fit, predict
 from annlib.training.tensorboard import TensorBoard
 from annlib.training.workload import Workload
 
@@ -74,11 +79,13 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     result["epochs"] = len(callback.rows)
     result["best"] = {"epoch": best.best_epoch, config.monitor: best.best}
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    signature = workload.signature(data)
     result["metrics"] = {
-        name: _evaluate(model, workload.model_inputs(split.x), split.y, config) for name, split in splits.items()
+        name: _evaluate(model, signature.model_inputs(split.x), split.y, config) for name, split in splits.items()
     }
     if context.rank == 0:
         _save(model, run, config.formats)
+        _describe(model, data, signature, run)
     return result
 
 
@@ -100,7 +107,8 @@ def _fit(
         is_chief=is_chief,
     )
     others = [best, *_callbacks_on_a_monitor(config)]
-    x, validation_x = workload.model_inputs(data.train.x), workload.model_inputs(data.validation.x)
+    model_inputs = workload.signature(data).model_inputs
+    x, validation_x = model_inputs(data.train.x), model_inputs(data.validation.x)
     tensorboard = TensorBoard(run.tensorboard, x, histogram_freq=config.histogram_freq) if is_chief else None
 
     def on_row(row: dict[str, Any]) -> None:
@@ -163,6 +171,27 @@ def _save(model: keras.Model, run: RunDirectory, formats: Sequence[str]) -> None
         temporary = run.path / f".model.tmp.{name}"
         model.save(temporary)
         temporary.replace(path)
+
+
+def _describe(model: keras.Model, data: Dataset, signature: Signature, run: RunDirectory) -> None:
+    """Writes what only the model can tell: what it takes and gives, its layers, predictions, decision boundary."""
+    run.pictures.mkdir(exist_ok=True)
+    write_atomically(run.signature, signature.to_json().encode())
+    write_atomically(run.model_summary, model_summary(model).encode())
+    if not plot_model_diagram(model, run.pictures / "model.png"):
+        logger.info("no diagram of the model: it needs Graphviz (`dot`); the summary is in %s", run.model_summary)
+    content = io.BytesIO()
+    np.save(content, predict(model, signature.model_inputs(data.test.x)))
+    write_atomically(run.predictions, content.getvalue())
+    if data.class_names is not None and data.feature_names is not None and len(data.feature_names) == 2:
+        plot_decision_boundary(
+            data.train.x,
+            data.train.y,
+            lambda x: signature.classify(predict(model, np.asarray(x, dtype=np.float32)))[0],
+            data.feature_names,
+            data.class_names,
+            run.pictures / "decision_boundary.png",
+        )
 
 
 def default_strategy() -> Any:

@@ -5,11 +5,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.errors import ConfigError
+from annlib.signature import Output, Signature
 
 if TYPE_CHECKING:
     import keras
@@ -26,6 +25,7 @@ class Workload:
         build_model: returns a compiled model for a data set and a configuration.
         defaults: values of `RunConfig` fields that differ from workload to workload.
         metrics: names of the model's metrics beside the loss; the progress shows the first.
+        output: how the model's output reads, as in `Signature`.
         inputs: for a model with several inputs, the name and the columns of x of each; None passes x as it is.
     """
 
@@ -35,6 +35,7 @@ class Workload:
     build_model: "Callable[[Dataset, RunConfig], keras.Model]"
     defaults: Mapping[str, Any]
     metrics: tuple[str, ...]
+    output: Output
     inputs: tuple[tuple[str, tuple[int, ...]], ...] | None = None
 
     def check(self, config: RunConfig) -> None:
@@ -51,8 +52,6 @@ class Workload:
                 "Correct --monitor."
             )
 
-    def model_inputs(self, x: np.ndarray[Any, Any]) -> Any:
-        """Returns what the model takes for x: x itself, or a tuple of columns for each input."""
-        if self.inputs is None:
-            return x
-        return tuple(np.ascontiguousarray(x[:, list(columns)]) for _, columns in self.inputs)
+    def signature(self, data: Dataset) -> Signature:
+        """Returns what the model for a data set takes and gives."""
+        return Signature.from_dataset(data, self.inputs, output=self.output)

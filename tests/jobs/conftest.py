@@ -11,10 +11,8 @@ import pytest
 from rich.console import Console
 
 import annlib.run
-from annlib.artifacts import RunDirectory
 from annlib.config import load_config
-from annlib.loading import read_config
-from annlib.signature import Output, Signature
+from annlib.signature import Signature
 from annlib.workloads import find
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,14 +37,6 @@ def job() -> Job:
     return run
 
 
-def sign(path: Path, output: Output | None = None) -> Path:
-    run = RunDirectory(path)
-    workload = find(read_config(run).workload)
-    signature = Signature.from_dataset(workload.load_data(None), workload.inputs, output=output)
-    run.signature.write_text(signature.to_json())
-    return path
-
-
 def train_here(storage: Path, workload: str, **values: object) -> Path:
     """Trains in this process, which has imported TensorFlow already."""
     import keras
@@ -67,19 +57,19 @@ def digits(job: Job, tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("runs")
     done = job("train", "digits", "--epochs", "3", "--storage", storage, "--name", "digits")
     assert done.returncode == 0, done.stderr
-    return sign(storage / "digits")
+    return storage / "digits"
 
 
 @pytest.fixture(scope="session")
 def diabetes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A regression, kept as HDF5 alone."""
-    return sign(train_here(tmp_path_factory.mktemp("runs"), "diabetes", formats=["h5"]))
+    return train_here(tmp_path_factory.mktemp("runs"), "diabetes", formats=["h5"])
 
 
 @pytest.fixture(scope="session")
 def setosa(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A perceptron in float64, which gives a score."""
-    return sign(train_here(tmp_path_factory.mktemp("runs"), "iris-perceptron", precision="float64"), "score")
+    return train_here(tmp_path_factory.mktemp("runs"), "iris-perceptron", precision="float64")
 
 
 @pytest.fixture

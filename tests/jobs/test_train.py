@@ -17,7 +17,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"config.yaml", "history.csv", "metrics.json", "model.keras", "checkpoints", "tensorboard", "run.log"}
-FILES |= {"learning_curves.png"}
+FILES |= {
+    "learning_curves.png",
+    "pictures",
+    "model_summary.txt",
+    "test_predictions.npy",
+    "signature.json",
+    "report.html",
+}
 
 
 def command(*arguments: str) -> list[str]:
@@ -63,7 +70,10 @@ def test_a_run_leaves_all_its_files_and_names_its_directory_last(
     assert undisturbed.stdout.splitlines()[0].startswith("epoch 1/4  loss ")
     assert undisturbed.stdout.splitlines()[-1] == str(storage / "undisturbed")
     assert {path.name for path in (storage / "undisturbed").iterdir()} == FILES
-    assert [path.name for path in (storage / "undisturbed/checkpoints").iterdir()] == ["epoch-00004"]
+    checkpoints = {path.name for path in (storage / "undisturbed/checkpoints").iterdir()}
+    assert checkpoints == {"epoch-00004", "best.keras", "best.json"}
+    pictures = {path.stem for path in (storage / "undisturbed/pictures").iterdir()}
+    assert pictures - {"model"} == {"confusion_matrix", "samples", "worst_mistakes"}
     assert list((storage / "undisturbed/tensorboard").rglob("events.out.tfevents.*"))
 
 
@@ -98,6 +108,7 @@ def test_the_metrics_say_what_the_run_was(storage: Path, undisturbed: subprocess
     metrics: dict[str, Any] = json.loads((storage / "undisturbed/metrics.json").read_text())
     assert set(metrics) == {
         *("train", "validation", "test", "seconds", "samples_per_s", "num_workers", "versions"),
+        *("epochs", "stopped_early", "best"),
     }
     assert set(metrics["test"]) == {"loss", "sparse_categorical_accuracy"}
     assert metrics["num_workers"] == 0
@@ -136,10 +147,29 @@ def test_other_hyperparameters_under_the_same_name_are_refused(
     assert (storage / "undisturbed/config.yaml").read_bytes() == before
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_early_stopping_takes_the_best_epochs_weights(storage: Path) -> None:
+    flags = ["--early-stopping-patience", "2", "--reduce-lr-patience", "1", "--learning-rate", "0.5"]
+    done = digits(storage, "stopped_early", 100, *flags, "--formats", "keras,h5", "--histogram-freq", "1")
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((storage / "stopped_early/metrics.json").read_text())
+    rows = history(storage / "stopped_early")
+    assert metrics["stopped_early"]
+    assert metrics["epochs"] == len(rows) < 100
+    values = [row["val_loss"] for row in rows]
+    assert metrics["best"] == {"epoch": values.index(min(values)) + 1, "val_loss": min(values)}
+    assert metrics["validation"]["loss"] == pytest.approx(min(values), rel=1e-5)
+    assert len({row["learning_rate"] for row in rows}) > 1
+    assert (storage / "stopped_early/model.h5").exists()
+    again = digits(storage, "stopped_early", 100, *flags)
+    assert f"is finished: {len(rows)} epochs are done" in again.stdout
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(storage: Path, sent: signal.Signals) -> None:
-    name, epochs = sent.name, 250
-    arguments = ["digits", "--storage", str(storage), "--name", name, "--epochs", str(epochs)]
+    name, epochs = sent.name, 300
+    # Patience and best value have to survive, for both callbacks act after the resume.
+    flags = ["--learning-rate", "0.2", "--early-stopping-patience", "60", "--reduce-lr-patience", "25"]
+    arguments = ["digits", "--storage", str(storage), "--name", name, "--epochs", str(epochs), *flags]
     arguments += ["--checkpoint-every-s", "0.2"]
     process = subprocess.Popen(command(*arguments), env=environment(), stdout=subprocess.DEVNULL)
     try:
@@ -150,14 +180,19 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(storage: Path, sent: si
         code = process.wait(timeout=60)
     finally:
         process.kill()
-    assert code == (130 if sent == signal.SIGINT else -signal.SIGKILL)
+    assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[sent]
     assert list((storage / name).glob("checkpoints/epoch-*/model.keras"))
     assert not (storage / name / "metrics.json").exists()
     done = train(*arguments)
     assert done.returncode == 0
     assert "resuming after epoch" in done.stdout
-    assert digits(storage, f"{name}_undisturbed", epochs).returncode == 0
-    assert history(storage / name) == history(storage / f"{name}_undisturbed")
+    assert digits(storage, f"{name}_undisturbed", epochs, *flags).returncode == 0
+    undisturbed = history(storage / f"{name}_undisturbed")
+    assert len(undisturbed) < epochs
+    assert len({row["learning_rate"] for row in undisturbed}) > 1
+    assert history(storage / name) == undisturbed
+    metrics = [json.loads((storage / run / "metrics.json").read_text()) for run in (name, f"{name}_undisturbed")]
+    assert metrics[0]["test"] == metrics[1]["test"]
 
 
 def test_a_loss_that_is_not_finite_is_one_line_and_exit_code_1(storage: Path) -> None:
@@ -177,6 +212,10 @@ def test_a_loss_that_is_not_finite_is_one_line_and_exit_code_1(storage: Path) ->
         (["digit"], ["did you mean digits?"]),
         ([], ["expected a workload"]),
         (["digits", "--config", "/none.yaml"], ["/none.yaml cannot be read"]),
+        (["digits", "--monitor", "val_acc"], ["val_sparse_categorical_accuracy", "'val_acc'", "--monitor"]),
+        (["digits", "--formats", "keras,onnx"], ["formats", "'onnx'"]),
+        (["digits", "--early-stopping-patience", "0"], ["early_stopping_patience"]),
+        (["digits", "--learning-rate-schedule", "cosine", "--reduce-lr-patience", "2"], ["schedule cosine"]),
         (["digits", "--name", "../up"], ["name", "'../up'"]),
         (["digits", "--use-gpu"], ["needs a GPU"]),
         (["fashion-mnist", "--data-dir", "/none"], ["/none"]),

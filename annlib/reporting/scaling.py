@@ -1,0 +1,74 @@
+"""Makes pictures small enough to be embedded in a page or an event file."""
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from annlib.errors import StorageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An encoded picture.
+
+    Args:
+        content: the bytes of the file.
+        media_type: `image/png` or `image/jpeg`.
+        width: in pixels.
+        height: in pixels.
+    """
+
+    content: bytes
+    media_type: str
+    width: int
+    height: int
+
+
+def read_scaled(path: Path, *, max_width: int, max_bytes: int | None = None) -> Picture:
+    """Reads a PNG; one that is too large is scaled down in proportion and, where that does not do, becomes a JPEG.
+
+    Args:
+        path: PNG file.
+        max_width: of the result, in pixels.
+        max_bytes: a larger result is encoded as JPEG of quality 85 instead; None keeps PNG.
+
+    Raises:
+        StorageError: the file is missing or is no whole picture.
+    """
+    from PIL import Image
+
+    try:
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+            image.load()
+            width, height = image.size
+            scale = min(1.0, max_width / width)
+            if scale < 1.0:
+                width, height = max_width, max(1, round(height * scale))
+                # In RGBA, because a palette cannot be interpolated.
+                scaled = image.convert("RGBA").resize((width, height), Image.Resampling.LANCZOS)
+                content = _encode(scaled, "PNG")
+            if max_bytes is None or len(content) <= max_bytes:
+                return Picture(content=content, media_type="image/png", width=width, height=height)
+            shown = scaled if scale < 1.0 else image.convert("RGBA")
+            return Picture(content=_encode(shown, "JPEG"), media_type="image/jpeg", width=width, height=height)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise StorageError(
+            f"picture {path} cannot be read: expected a whole PNG file, received {reason}. Remove it, or draw it again."
+        ) from None
+
+
+def _encode(image: "Image", kind: str) -> bytes:
+    from PIL import Image
+
+    # Pictures are drawn on white; without transparency they need a quarter less.
+    flat = Image.new("RGB", image.size, "white")
+    flat.paste(image, mask=image.getchannel("A"))
+    file = io.BytesIO()
+    flat.save(file, kind, optimize=True, quality=85)
+    return file.getvalue()
