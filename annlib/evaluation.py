@@ -128,7 +128,7 @@ def regression_figures(
 
 def figures_tables(figures: Mapping[str, Any]) -> list[Table]:
     """Returns what `evaluate_run` found as tables for the terminal: the model's metrics, then the figures."""
-    metrics = Table("metric", "value", title=f"{figures['split']} split, {figures['num_samples']:,} samples")
+    metrics = Table(f"{figures['split']} split, {figures['num_samples']:,} samples", "value")
     metrics.columns[1].justify = "right"
     for name, value in figures["metrics"].items():
         metrics.add_row(name, _shown(value))
@@ -151,7 +151,7 @@ def _class_table(figures: Mapping[str, Any]) -> Table:
 
 
 def _error_table(figures: Mapping[str, Any]) -> Table:
-    table = Table("error", "value", "unit", title=escape(figures["target"] or "target"))
+    table = Table(f"error of {escape(figures['target'] or 'the target')}", "value", "unit")
     table.columns[1].justify = "right"
     unit = escape(figures["unit"] or "")
     table.add_row("MSE", _shown(figures["mse"]), f"({unit})²" if unit else "")

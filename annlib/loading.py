@@ -1,19 +1,20 @@
 """Models that were saved, and the files of finished runs, read without running code that stands in them."""
 
-import contextlib
 import json
 import logging
 import os
 import sys
 import textwrap
 import zipfile
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
+from annlib import hdf5
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.errors import CheckpointError, StorageError
@@ -49,7 +50,7 @@ def load(
 
     Returns:
         The model, compiled as it was when it was saved, with the state of its optimizer. A model that was saved
-        without a loss comes back uncompiled, as from Keras, and a warning is logged.
+        uncompiled comes back uncompiled, as from Keras, and a warning is logged.
 
     Raises:
         StorageError: there is no such file, no model in the directory, or it cannot be read.
@@ -59,27 +60,26 @@ def load(
     model_config, training_config = _read_configs(file)
     _refuse_code(file, [model_config, training_config])
     if compile and not training_config:
-        logger.warning("%s was saved without a loss and is not compiled: call model.compile to train it", file)
+        logger.warning("%s was saved uncompiled and stays so: call model.compile to train or evaluate it", file)
     import_keras()
     import keras
 
     # Registers annlib's own losses.
     import annlib.models.losses  # noqa: F401
 
-    known = dict(custom_objects or {})
-    if file.suffix in _HDF5_ENDINGS and training_config:
-        known = {**_names(training_config), **known}
+    is_compiled = compile and bool(training_config)
     try:
-        with _without_false_alarm():
-            return keras.saving.load_model(
-                file, custom_objects=known, compile=compile and bool(training_config), safe_mode=True
-            )
+        if file.suffix in _HDF5_ENDINGS:
+            return hdf5.load_model(file, custom_objects or {}, training_config if is_compiled else None)
+        return keras.saving.load_model(file, custom_objects=custom_objects, compile=is_compiled, safe_mode=True)
     # A damaged file makes Keras, h5py and zipfile raise nearly anything.
     except Exception as error:
-        reason = textwrap.shorten(str(error) or type(error).__name__, 300, placeholder=" ...")
+        # Keras repeats the configurations around the layer that failed.
+        reason = str(error).rsplit("Exception encountered: ", 1)[-1] or type(error).__name__
         raise CheckpointError(
-            f"{file} cannot be loaded: expected a whole model of known classes, received: {reason}. Import what "
-            "registers its classes or pass custom_objects, or restore the file."
+            f"{file} cannot be loaded: expected a whole model of known classes, received: "
+            f"{textwrap.shorten(reason, 300, placeholder=' ...')} Import what registers its classes or pass "
+            "custom_objects, or restore the file."
         ) from error
 
 
@@ -151,12 +151,12 @@ def _read_configs(file: Path) -> tuple[Any, Any]:
     try:
         if file.stat().st_size == 0:
             raise ValueError("an empty file")
-        return _read_hdf5(file) if file.suffix in _HDF5_ENDINGS else _read_archive(file)
+        return hdf5.read_configs(file) if file.suffix in _HDF5_ENDINGS else _read_archive(file)
     except PermissionError as error:
         raise StorageError(
             f"{file} cannot be read: expected a readable file, received {error.strerror}. Change its permissions."
         ) from None
-    except (OSError, ValueError, KeyError, RecursionError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, TypeError, LookupError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
         reason = " ".join(str(error.args[0] if error.args else type(error).__name__).split())
     raise CheckpointError(
         f"{file} is not a model or is damaged: expected a whole model that Keras saved, received: {reason}. "
@@ -179,17 +179,6 @@ def _read_archive(file: Path) -> tuple[Any, Any]:
     return config, config.get("compile_config")
 
 
-def _read_hdf5(file: Path) -> tuple[Any, Any]:
-    import h5py  # type: ignore[import-untyped]
-
-    with h5py.File(file, "r") as content:
-        texts = [content.attrs.get(name) for name in ("model_config", "training_config")]
-    if texts[0] is None:
-        raise ValueError("no configuration of a model; it may hold weights only")
-    model_config, training_config = (None if text is None else json.loads(text) for text in texts)
-    return model_config, training_config
-
-
 def _refuse_code(file: Path, configs: list[Any]) -> None:
     """Raises CheckpointError where a configuration holds code, as marshalled bytes or as another file."""
     left = list(configs)
@@ -210,25 +199,6 @@ def _refuse_code(file: Path, configs: list[Any]) -> None:
             left.extend(value)
 
 
-def _names(training_config: Any) -> dict[str, str]:
-    """Returns losses and metrics that were given by name, each under its name.
-
-    `Model.compile` takes a name as it is, but Keras 3.15 fails to turn "mse" and the like of an HDF5 file into a
-    function first: "Could not deserialize 'keras.metrics.mse'".
-    """
-    names: dict[str, str] = {}
-    left = [training_config.get(key) for key in ("loss", "metrics", "weighted_metrics")]
-    while left:
-        value = left.pop()
-        if isinstance(value, str):
-            names[value] = value
-        elif isinstance(value, list):
-            left.extend(value)
-        elif isinstance(value, dict) and "class_name" not in value:
-            left.extend(value.values())
-    return names
-
-
 def import_keras() -> None:
     """Imports Keras and TensorFlow without what C++ prints meanwhile: CPU flags, missing CUDA."""
     if "keras" in sys.modules:
@@ -244,18 +214,3 @@ def import_keras() -> None:
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
-
-
-@contextlib.contextmanager
-def _without_false_alarm() -> Iterator[None]:
-    """Silences Keras' warning, after every HDF5 file, that the metrics wait for the first evaluation."""
-
-    def is_right(record: logging.LogRecord) -> bool:
-        return "metrics have yet to be built" not in record.getMessage()
-
-    absl = logging.getLogger("absl")
-    absl.addFilter(is_right)
-    try:
-        yield
-    finally:
-        absl.removeFilter(is_right)

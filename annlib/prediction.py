@@ -104,8 +104,12 @@ def _write(table: "pd.DataFrame", signature: Signature, path: Path, ending: str)
         table.to_csv(path, index=False, lineterminator="\n")
         return
     import pandas as pd
+    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow.parquet  # type: ignore[import-untyped]
 
     # What a CSV holds was kept as text; the features are known to be numbers.
     features = [name for name in signature.feature_names or () if name in table.columns]
     numbers = {name: pd.to_numeric(table[name]) for name in features if pd.api.types.is_string_dtype(table[name])}
-    table.assign(**numbers).to_parquet(path, index=False)
+    content = pyarrow.Table.from_pandas(table.assign(**numbers), preserve_index=False)
+    # pandas' notes would make it read the columns as pyarrow's types, because it was asked to read the input so.
+    pyarrow.parquet.write_table(content.replace_schema_metadata(None), path)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 TABLE_ENDINGS = (".csv", ".parquet")
+_NPY_MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -153,12 +154,15 @@ def _read_array(path: Path, signature: Signature) -> Samples:
     import pandas as pd
 
     try:
+        with path.open("rb") as file:
+            # NumPy would say of any other file that it may be a pickle.
+            if file.read(len(_NPY_MAGIC)) != _NPY_MAGIC:
+                raise ValueError("another kind of file")
         x = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise _unreadable(path, "an array of numbers that numpy.save wrote", error) from None
-    if not isinstance(x, np.ndarray) or x.dtype.kind not in "biuf":
-        received = f"dtype {x.dtype}" if isinstance(x, np.ndarray) else "several arrays"
-        raise DataError(f"{path} is not numeric: expected one array of numbers, received {received}. Convert it first.")
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{path} is not numeric: expected numbers, received dtype {x.dtype}. Convert it first.")
     if x.ndim == 0 or x.shape[1:] != signature.input_shape or len(x) == 0:
         sizes = ", ".join(str(size) for size in signature.input_shape)
         raise DataError(
@@ -241,7 +245,7 @@ def _checked_floats(
 
 
 def _unreadable(path: Path, expected: str, error: Exception) -> DataError:
-    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
     return DataError(f"{path} cannot be read: expected {expected}, received: {reason}. Correct or replace it.")
 
 

@@ -21,7 +21,9 @@ def main() -> int:
     parser = Parser(prog="jobs/evaluate.py", description="Evaluate the model of a finished run on one of its splits.")
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory that jobs/train.py made")
     parser.add_argument("--data-dir", type=Path, help="directory with the raw data files (default: the run's)")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test", help="(default: test)")
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test"), default="test", help="part of the data (default: test)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
     arguments = parser.parse_args()
 

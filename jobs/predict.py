@@ -18,7 +18,10 @@ def main() -> int:
     parser = Parser(prog="jobs/predict.py", description="Predict the samples of a file with a finished run.")
     parser.add_argument("run", type=Path, metavar="RUN", help="run directory that jobs/train.py made")
     parser.add_argument(
-        "input", type=Path, metavar="INPUT", help=".csv or .parquet with the features by name, .npy, .png, or PNG files"
+        "input",
+        type=Path,
+        metavar="INPUT",
+        help=".csv or .parquet with the features by name; .npy; .png or a directory of them",
     )
     parser.add_argument("-o", "--output", type=Path, required=True, help=".csv or .parquet file to write")
     parser.add_argument("--overwrite", action="store_true", help="replace the output if it exists")

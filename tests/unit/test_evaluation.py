@@ -1,0 +1,114 @@
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from sklearn.metrics import classification_report, r2_score
+
+from annlib.evaluation import classification_figures, figures_tables, regression_figures
+
+COMMON: dict[str, Any] = {
+    "run": "/runs/r",
+    "workload": "w",
+    "split": "test",
+    "num_samples": 6,
+    "metrics": {"loss": 0.5},
+}
+
+
+def shown(figures: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    for table in figures_tables(figures):
+        console.print(table)
+    return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_figures_of_classes_are_those_of_a_hand_count() -> None:
+    # Of three "a" two are found; of two "b" one; "c" is predicted once, wrongly, and never true.
+    figures = classification_figures([0, 0, 0, 1, 1], [0, 0, 1, 1, 2], ["a", "b", "c"])
+    assert figures == {
+        "accuracy": pytest.approx(3 / 5),
+        "macro": {
+            "precision": pytest.approx((1 + 1 / 2 + 0) / 3),
+            "recall": pytest.approx((2 / 3 + 1 / 2 + 0) / 3),
+            "f1": pytest.approx((4 / 5 + 1 / 2 + 0) / 3),
+        },
+        "classes": [
+            {"name": "a", "precision": 1.0, "recall": pytest.approx(2 / 3), "f1": pytest.approx(4 / 5), "support": 3},
+            {"name": "b", "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 2},
+            {"name": "c", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0},
+        ],
+    }
+
+
+def test_figures_of_classes_are_those_of_scikit_learns_report() -> None:
+    rng = np.random.default_rng(0)
+    true, found = rng.integers(0, 4, 200), rng.integers(0, 4, 200)
+    figures = classification_figures(true[:, np.newaxis].astype(np.uint8), found, ["a", "b", "c", "d"])
+    report = classification_report(true, found, target_names=["a", "b", "c", "d"], output_dict=True)
+    assert figures["accuracy"] == pytest.approx(report["accuracy"])
+    for row, expected in [
+        (figures["macro"], report["macro avg"]),
+        *((r, report[r["name"]]) for r in figures["classes"]),
+    ]:
+        assert row["precision"] == pytest.approx(expected["precision"])
+        assert row["recall"] == pytest.approx(expected["recall"])
+        assert row["f1"] == pytest.approx(expected["f1-score"])
+
+
+def test_a_class_that_is_never_predicted_makes_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    classification_figures([0, 1], [0, 0], ["a", "b"])
+    assert not recwarn.list
+
+
+def test_errors_of_a_regression_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(0)
+    true = rng.normal(3, 2, 50).astype(np.float32)
+    found = (true + rng.normal(0, 1, 50)).astype(np.float32)
+    figures = regression_figures(true, found[:, np.newaxis], "price", "100,000 USD")
+    difference = true.astype(np.float64) - found.astype(np.float64)
+    assert figures["mse"] == pytest.approx(np.mean(difference**2), rel=1e-12)
+    assert figures["rmse"] == pytest.approx(np.sqrt(np.mean(difference**2)), rel=1e-12)
+    assert figures["mae"] == pytest.approx(np.mean(np.abs(difference)), rel=1e-12)
+    assert figures["r2"] == pytest.approx(r2_score(true.astype(np.float64), found.astype(np.float64)), rel=1e-12)
+    assert figures["r2"] == pytest.approx(1 - np.sum(difference**2) / np.sum((true - np.mean(true)) ** 2), rel=1e-5)
+    assert (figures["target"], figures["unit"]) == ("price", "100,000 USD")
+
+
+def test_errors_do_not_cancel_in_float32() -> None:
+    # In float32 the squares of 1e8 and 1e8 + 8 would differ by rounding alone.
+    figures = regression_figures(np.array([1e8, 2e8], np.float32), np.array([1e8 + 8, 2e8], np.float32), None, None)
+    assert figures["mse"] == 32.0
+
+
+def test_one_sample_has_no_r2(recwarn: pytest.WarningsRecorder) -> None:
+    figures = regression_figures([1.0], [2.0], None, None)
+    assert figures["r2"] is None
+    assert not recwarn.list
+    assert "│ R²                  │      - │      │" in shown({**COMMON, **figures})
+
+
+def test_figures_are_json() -> None:
+    for figures in (classification_figures([0, 1], [0, 0], ["a", "b"]), regression_figures([1.0], [2.0], "t", None)):
+        assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+
+
+def test_the_table_of_a_regression_has_the_target_and_its_unit() -> None:
+    text = shown({**COMMON, **regression_figures([1.0, 3.0], [2.0, 5.0], "price", "100,000 USD")})
+    assert "test split, 6 samples" in text
+    assert "│ loss                  │ 0.5000 │" in text
+    assert "error of price" in text
+    assert "2.5000 │ (100,000 USD)²" in text
+    assert "1.5811 │ 100,000 USD" in text
+    assert "1.5000 │ 100,000 USD" in text
+    assert "-1.5000 │ " in text
+
+
+def test_the_table_of_a_classification_has_all_classes_averages_and_accuracy() -> None:
+    text = shown({**COMMON, **classification_figures([0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 0], ["cat [red]", "dog"])})
+    assert "│ cat [red]     │    0.5000 │ 0.5000 │ 0.5000 │       2 │" in text
+    assert "│ dog           │    0.7500 │ 0.7500 │ 0.7500 │       4 │" in text
+    assert "│ macro average │    0.6250 │ 0.6250 │ 0.6250 │       6 │" in text
+    assert "│ accuracy      │           │        │ 0.6667 │       6 │" in text
