@@ -62,7 +62,7 @@ def write_tensorboard(
 
     write_pictures(run.tensorboard / "pictures", pictures)
     hparams = {name: getattr(config, name) for name in _HYPERPARAMETERS if getattr(config, name) is not None}
-    finals = {f"{split}/{name}": value for split, values in metrics.items() for name, value in values.items()}
+    finals = {f"test/{name}": value for name, value in metrics["test"].items()}
     write_hparams(run.tensorboard / "hparams", hparams=hparams, metrics=finals, run_name=config.name)
 
 

@@ -16,8 +16,7 @@ import pytest
 from PIL import Image
 
 from annlib.artifacts import RunDirectory
-from annlib.reporting.report import write_report
-from annlib.reporting.tensorboard import write_hparams, write_pictures
+from annlib.reporting.tensorboard import write_hparams
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAIN_S = 180.0
@@ -54,43 +53,20 @@ def run(storage: Path) -> RunDirectory:
     )
     assert trained.returncode == 0, trained.stdout + trained.stderr
     directory = RunDirectory(storage / "first")
-    draw_confusion_matrix(directory.pictures / "confusion_matrix.png")
-    write_pictures(
-        directory.tensorboard / "pictures",
-        {"confusion_matrix": directory.pictures / "confusion_matrix.png", "learning_curves": directory.learning_curves},
-    )
-    write_hparams(
-        directory.tensorboard / "hparams",
-        hparams={"learning_rate": 0.01, "epochs": 3},
-        metrics=final_metrics(directory),
-        run_name="first",
-    )
     # A second run beside it, of another kind.
     write_hparams(
         storage / "second" / "tensorboard" / "hparams",
         hparams={"learning_rate": 0.25, "epochs": 7, "optimizer": "adam"},
-        metrics={"test_loss": 0.125, "test_mae": 0.375},
+        metrics={"test/loss": 0.125, "test/mae": 0.375},
         run_name="second",
     )
-    write_report(directory, workload_description="classify 8x8 handwritten digits")
     return directory
-
-
-def draw_confusion_matrix(path: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 5))
-    FigureCanvasAgg(figure)
-    figure.add_subplot().imshow(np.eye(10) * 30 + 1)
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=300)
 
 
 def final_metrics(directory: RunDirectory) -> dict[str, float]:
     metrics = directory.read_metrics()
     assert metrics is not None
-    return {f"test_{name}": value for name, value in metrics["test"].items()}
+    return {f"test/{name}": value for name, value in metrics["test"].items()}
 
 
 # The report
@@ -99,8 +75,9 @@ def final_metrics(directory: RunDirectory) -> dict[str, float]:
 def test_the_report_shows_all_pictures_and_no_error(run: RunDirectory, browser: Any) -> None:
     browser.open(run.report.as_uri())
     widths = browser.run("return [...document.images].map(image => [image.alt, image.complete, image.naturalWidth])")
-    assert [width for _, complete, width in widths if complete] == [1600, 1600]
-    assert "Confusion matrix" in widths[1][0]
+    num_pictures = 1 + len(list(run.pictures.glob("*.png")))
+    assert len([width for _, complete, width in widths if complete and width > 300]) == num_pictures
+    assert any("Confusion matrix" in alt for alt, _, _ in widths)
     assert browser.run("return document.compatMode") == "CSS1Compat"
     assert browser.run("return performance.getEntriesByType('resource').filter(e => !e.name.startsWith('data:'))") == []
 
@@ -174,7 +151,7 @@ def test_tensorboard_serves_the_pictures(run: RunDirectory, tensorboard: TensorB
     assert [image["step"] for image in listed] == [0]
     content = tensorboard.get(f"/data/plugin/images/individualImage?{listed[0]['query']}")
     with Image.open(io.BytesIO(content)) as shown, Image.open(run.pictures / "confusion_matrix.png") as drawn:
-        assert shown.size == (1200, 1000)
+        assert shown.size == (1200, round(1200 * drawn.height / drawn.width))
         smaller = drawn.convert("RGB").resize(shown.size)
         difference = np.asarray(shown.convert("RGB"), float) - np.asarray(smaller, float)
     assert np.abs(difference).mean() < 2
@@ -185,8 +162,10 @@ def test_tensorboard_serves_each_run_as_a_session_with_its_final_metrics(
 ) -> None:
     experiment = json.loads(tensorboard.get("/data/plugin/hparams/experiment", {}))
     metrics = {metric["name"]["tag"] for metric in experiment["metricInfos"]}
-    assert metrics == {"test_loss", "test_sparse_categorical_accuracy", "test_mae"}
-    assert {info["name"] for info in experiment["hparamInfos"]} == {"learning_rate", "epochs", "optimizer"}
+    assert metrics == {*final_metrics(run), "test/mae"}
+    assert {"learning_rate", "epochs", "global_batch_size", "workload", "optimizer"} <= {
+        info["name"] for info in experiment["hparamInfos"]
+    }
     statuses = ["STATUS_SUCCESS"]
     query = {"allowedStatuses": statuses, "colParams": [], "startIndex": 0, "sliceSize": 10}
     groups = json.loads(tensorboard.get("/data/plugin/hparams/session_groups", query))["sessionGroups"]
@@ -194,13 +173,11 @@ def test_tensorboard_serves_each_run_as_a_session_with_its_final_metrics(
         group["name"]: (group["hparams"], {value["name"]["tag"]: value["value"] for value in group["metricValues"]})
         for group in groups
     }
-    assert sessions == {
-        "first": ({"learning_rate": 0.01, "epochs": 3.0}, pytest.approx(final_metrics(run), rel=1e-6)),
-        "second": (
-            {"learning_rate": 0.25, "epochs": 7.0, "optimizer": "adam"},
-            {"test_loss": 0.125, "test_mae": 0.375},
-        ),
-    }
+    hparams, finals = sessions["first"]
+    assert (hparams["workload"], hparams["learning_rate"], hparams["epochs"]) == ("digits", 0.01, 3.0)
+    assert finals == pytest.approx(final_metrics(run), rel=1e-6)
+    second = {"learning_rate": 0.25, "epochs": 7.0, "optimizer": "adam"}
+    assert sessions["second"] == (second, {"test/loss": 0.125, "test/mae": 0.375})
 
 
 def test_time_series_shows_the_curves_of_the_loss(run: RunDirectory, tensorboard: TensorBoard, browser: Any) -> None:
@@ -257,7 +234,7 @@ def test_hparams_shows_both_runs_with_their_final_metrics(
         "['first', 'second'].every(name => each.innerText.split('\\n').includes(name)));"
         "return table && table.innerText",
     )
-    assert {"test_loss", "test_mae", "test_sparse_categorical_accuracy", "0.25000", "adam"} <= set(text.splitlines())
+    assert {"test/loss", "test/mae", "test/sparse_categorical_accuracy", "0.25000"} <= set(text.splitlines())
     for value in (*final_metrics(run).values(), 0.125, 0.375):
         # Five digits, as the table shows them.
         assert f"{value:#.5g}" in text
