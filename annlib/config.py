@@ -65,6 +65,7 @@ class RunConfig(BaseModel):
     storage: Path = Field(default=Path("runs"), description="directory of all runs; shared by all nodes")
     name: str = Field(default="", description="name of the run; the same name resumes it (default: the time)")
     data_dir: Path | None = Field(default=None, description="directory with the raw data files")
+    keep: PositiveInt = Field(default=2, description="checkpoints that stay, the newest ones; the best model stays too")
     checkpoint_every_s: float = Field(default=30.0, gt=0, description="seconds between two checkpoints, at least")
 
     @field_validator("name")

@@ -25,6 +25,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         num_samples: rows of the training split.
         epochs: the last epoch's number.
         checkpoint_every_s: time between two checkpoints, at least, in seconds.
+        keep: checkpoints that stay.
         is_chief: this worker writes the files.
         report: tells Ray Train of a new checkpoint (its metrics, its path on the chief, else None).
         stop_requested: tells whether the user asked to stop.
@@ -40,6 +41,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         num_samples: int,
         epochs: int,
         checkpoint_every_s: float,
+        keep: int,
         is_chief: bool,
         report: Callable[[dict[str, Any], Any], None],
         stop_requested: Callable[[], bool],
@@ -54,6 +56,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         self._num_samples = num_samples
         self._epochs = epochs
         self._checkpoint_every_s = checkpoint_every_s
+        self._keep = keep
         self._is_chief = is_chief
         self._report = report
         self._stop_requested = stop_requested
@@ -116,7 +119,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
                 callbacks=state,
                 callback_arrays=arrays,
             )
-            path = checkpoint.save(self._run.checkpoints, self.model, progress)
+            path = checkpoint.save(self._run.checkpoints, self.model, progress, keep=self._keep)
         self._checkpointed = time.monotonic()
         self._report(row, path)
 

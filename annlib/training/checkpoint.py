@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
-NUM_KEPT = 2
 _CALLBACK_PREFIX = "callback/"
 # What reading a damaged checkpoint raises.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
@@ -69,8 +68,8 @@ def identity(config: RunConfig, data: Dataset) -> dict[str, Any]:
     }
 
 
-def save(directory: Path, model: "keras.Model", progress: Progress) -> Path:
-    """Writes a checkpoint under a temporary name, then renames it; returns its path. Keeps the newest few."""
+def save(directory: Path, model: "keras.Model", progress: Progress, *, keep: int) -> Path:
+    """Writes a checkpoint under a temporary name, then renames it; returns its path. The newest `keep` stay."""
     path = directory / f"epoch-{progress.epoch:05d}"
     temporary = directory / f".{path.name}.{uuid.uuid4().hex}.tmp"
     temporary.mkdir(parents=True)
@@ -91,7 +90,7 @@ def save(directory: Path, model: "keras.Model", progress: Progress) -> Path:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for old in _newest_first(directory)[NUM_KEPT:]:
+    for old in _newest_first(directory)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return path
 

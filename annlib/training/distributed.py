@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -258,7 +259,8 @@ def _log_to(path: Path, rank: int) -> None:
     file = path.open("a", buffering=1)
     os.dup2(file.fileno(), 2)
     handler = logging.StreamHandler(file)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s rank {rank} %(levelname)s %(name)s: %(message)s"))
+    place = f"{path.parent.name} rank {rank} node {socket.gethostname()}"
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {place} %(levelname)s %(name)s: %(message)s"))
     # Not the root logger: Ray's and TensorFlow's own handlers write to the error stream, and so to the file, already.
     annlib_logger = logging.getLogger("annlib")
     annlib_logger.addHandler(handler)

@@ -123,6 +123,7 @@ def _fit(
         num_samples=len(data.train),
         epochs=config.epochs,
         checkpoint_every_s=config.checkpoint_every_s,
+        keep=config.keep,
         is_chief=is_chief,
         report=context.report,
         stop_requested=context.stop_requested,

@@ -12,7 +12,7 @@ import pytest
 import annlib
 from annlib.errors import CheckpointError
 from annlib.training import checkpoint
-from annlib.training.checkpoint import Progress, find_resumable, restore, save
+from annlib.training.checkpoint import Progress, find_resumable, restore
 
 IDENTITY = {"workload": "digits", "seed": 42}
 X = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
@@ -30,6 +30,10 @@ def build(units: int = 5) -> keras.Model:
 
 def progress(epoch: int) -> Progress:
     return Progress(epoch=epoch, history=[{"epoch": e + 1, "loss": 0.5} for e in range(epoch)], identity=IDENTITY)
+
+
+def save(directory: Path, model: keras.Model, progress: Progress) -> Path:
+    return checkpoint.save(directory, model, progress, keep=2)
 
 
 def fit(model: keras.Model, first: int, last: int) -> dict[str, Any]:
@@ -62,6 +66,14 @@ def test_the_newest_two_are_kept_and_no_temporary_file(tmp_path: Path) -> None:
     for epoch in (1, 2, 3, 10, 3):
         save(tmp_path, model, progress(epoch))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00003", "epoch-00010"]
+
+
+@pytest.mark.parametrize("keep", [1, 3])
+def test_as_many_are_kept_as_asked_for(tmp_path: Path, keep: int) -> None:
+    model = build()
+    for epoch in range(1, 6):
+        checkpoint.save(tmp_path, model, progress(epoch), keep=keep)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"epoch-{e:05d}" for e in range(6 - keep, 6)]
 
 
 def test_a_save_that_fails_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
