@@ -10,10 +10,10 @@ BIN := .venv/bin
 LOGDIR ?= runs
 PORT ?= 6006
 
-.PHONY: help setup train test lint data tensorboard lock clean
+.PHONY: help setup train test test-faults lint data tensorboard lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.complete ## Make .venv with the locked packages; does nothing when it is up to date
 
@@ -37,7 +37,10 @@ lint: setup ## Check style, types and the direction of imports
 
 test: lint ## Check everything, then run the tests
 	@.ci/setup.sh --test-tools
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -m "not faults" $(ARGS)
+
+test-faults: setup ## Run what `make test` leaves out: the slow cells of the fault matrix
+	$(BIN)/pytest -m faults $(ARGS)
 
 # Two files, so that the image installs requirements.lock and gets no development tools. requirements-dev.lock holds
 # the dev extra alone, resolved within the versions of requirements.lock; setup installs both together. `fewest` picks

@@ -51,7 +51,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return storage / "run"
 
 
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.faults)])
 def test_a_killed_worker_changes_nothing(tmp_path: Path, undisturbed: Path, index: int) -> None:
     process = subprocess.Popen(
         command(tmp_path, "run", *FLAGS, "--num-workers", "2"),

@@ -164,34 +164,42 @@ def test_early_stopping_takes_the_best_epochs_weights(storage: Path) -> None:
     assert f"is finished: {len(rows)} epochs are done" in again.stdout
 
 
+# Patience and best value have to survive a stop, for both callbacks act after the resume.
+LONG_EPOCHS = 300
+LONG = ["--learning-rate", "0.2", "--early-stopping-patience", "60", "--reduce-lr-patience", "25"]
+
+
+@pytest.fixture(scope="module")
+def long_run(storage: Path) -> Path:
+    assert digits(storage, "long", LONG_EPOCHS, *LONG).returncode == 0
+    rows = history(storage / "long")
+    assert len(rows) < LONG_EPOCHS
+    assert len({row["learning_rate"] for row in rows}) > 1
+    return storage / "long"
+
+
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(storage: Path, sent: signal.Signals) -> None:
-    name, epochs = sent.name, 300
-    # Patience and best value have to survive, for both callbacks act after the resume.
-    flags = ["--learning-rate", "0.2", "--early-stopping-patience", "60", "--reduce-lr-patience", "25"]
-    arguments = ["digits", "--storage", str(storage), "--name", name, "--epochs", str(epochs), *flags]
+def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(storage: Path, long_run: Path, sent: signal.Signals) -> None:
+    run = storage / sent.name
+    arguments = ["digits", "--storage", str(storage), "--name", run.name, "--epochs", str(LONG_EPOCHS), *LONG]
     arguments += ["--checkpoint-every-s", "0.2"]
     process = subprocess.Popen(command(*arguments), env=environment(), stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
-        while not list((storage / name).glob("checkpoints/epoch-*")) and time.monotonic() < deadline:
+        while not list(run.glob("checkpoints/epoch-*")) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(sent)
         code = process.wait(timeout=60)
     finally:
         process.kill()
     assert code == {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}[sent]
-    assert list((storage / name).glob("checkpoints/epoch-*/model.keras"))
-    assert not (storage / name / "metrics.json").exists()
+    assert list(run.glob("checkpoints/epoch-*/model.keras"))
+    assert not (run / "metrics.json").exists()
     done = train(*arguments)
     assert done.returncode == 0
     assert "resuming after epoch" in done.stdout
-    assert digits(storage, f"{name}_undisturbed", epochs, *flags).returncode == 0
-    undisturbed = history(storage / f"{name}_undisturbed")
-    assert len(undisturbed) < epochs
-    assert len({row["learning_rate"] for row in undisturbed}) > 1
-    assert history(storage / name) == undisturbed
-    metrics = [json.loads((storage / run / "metrics.json").read_text()) for run in (name, f"{name}_undisturbed")]
+    assert history(run) == history(long_run)
+    metrics = [json.loads((each / "metrics.json").read_text()) for each in (run, long_run)]
     assert metrics[0]["test"] == metrics[1]["test"]
 
 
