@@ -95,9 +95,9 @@ class RunDirectory:
         return self.path / "run.log"
 
     @property
-    def stop_request(self) -> Path:
-        """Exists while the driver asks the workers to stop after the epoch they are in."""
-        return self.path / ".stop"
+    def shared_probe(self) -> Path:
+        """Written by the driver, for workers on other nodes to see whether they share the storage."""
+        return self.path / ".shared"
 
     def create(self) -> None:
         """Makes the directory and checks that it can be written.
@@ -111,7 +111,6 @@ class RunDirectory:
             write_atomically(self.path / ".probe", b"probe")
             (self.path / ".probe").unlink()
             self.checkpoints.mkdir(exist_ok=True)
-            self.stop_request.unlink(missing_ok=True)
         except OSError as error:
             if not existed:
                 with contextlib.suppress(OSError):

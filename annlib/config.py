@@ -7,14 +7,25 @@ the workload's defaults. A key that nobody knows is an error wherever it stands.
 import datetime
 import difflib
 import os
+import re
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_serializer,
+    field_validator,
+)
 
 from annlib.errors import ConfigError
+from annlib.storage import check_storage, is_remote
 
 ENVIRONMENT_PREFIX = "ANNLIB_"
 # Read elsewhere: where downloads are kept.
@@ -52,21 +63,38 @@ class RunConfig(BaseModel):
         default=("keras",), min_length=1, description="formats to save the model in, such as keras,h5"
     )
     histogram_freq: int = Field(default=0, ge=0, description="epochs between two histograms of weights in TensorBoard")
-    num_workers: int = Field(default=0, ge=0, description="Ray workers; 0 trains in this process, without Ray")
+    num_workers: tuple[int, int] = Field(  # type: ignore[assignment]  # the default is parsed, too
+        default=0,
+        description="Ray workers, or the fewest and the most of them, as 1:4; 0 trains in this process, without Ray",
+    )
     cpus_per_worker: PositiveInt = Field(default=1, description="CPUs of each Ray worker")
     use_gpu: bool = Field(default=False, description="give each Ray worker a GPU; locally, refuse to run without one")
     max_failures: int = Field(
         default=3, ge=0, description="times that Ray starts all workers again, from the last checkpoint, after a loss"
     )
+    worker_timeout_s: float = Field(
+        default=20.0, gt=0, description="seconds after which a Ray worker that does not answer counts as lost"
+    )
+    start_timeout_s: float = Field(
+        default=600.0, gt=0, description="seconds to wait for the Ray workers to start, also after a loss"
+    )
     precision: Literal["float32", "float64"] = Field(
         default="float32", description="type of all computations; float64 gives any number of workers the same numbers"
     )
     seed: int = Field(default=42, ge=0, lt=2**32, description="seed of initial weights and of the order of samples")
-    storage: Path = Field(default=Path("runs"), description="directory of all runs; shared by all nodes")
+    storage: str = Field(
+        default="runs",
+        description="directory of all runs, shared by all nodes: a path or a URI such as s3://bucket/runs",
+    )
+    storage_timeout_s: float = Field(
+        default=300.0, gt=0, description="seconds that the storage may be away or full before the run ends"
+    )
     name: str = Field(default="", description="name of the run; the same name resumes it (default: the time)")
     data_dir: Path | None = Field(default=None, description="directory with the raw data files")
     keep: PositiveInt = Field(default=2, description="checkpoints that stay, the newest ones; the best model stays too")
-    checkpoint_every_s: float = Field(default=30.0, gt=0, description="seconds between two checkpoints, at least")
+    checkpoint_every_s: float = Field(
+        default=30.0, gt=0, description="seconds between two checkpoints, at least; also within an epoch"
+    )
 
     @field_validator("name")
     @classmethod
@@ -76,6 +104,26 @@ class RunConfig(BaseModel):
         if name in (".", "..") or not all(c.isalnum() or c in "._-" for c in name) or len(name) > 200:
             raise ValueError("expected up to 200 letters, digits, '.', '_' or '-'")
         return name
+
+    @field_validator("num_workers", mode="before")
+    @classmethod
+    def _parse_num_workers(cls, value: Any) -> tuple[int, int]:
+        ends = value if isinstance(value, list | tuple) else str(value).split(":")
+        if isinstance(value, bool) or len(ends) not in (1, 2) or not all(str(end).isdecimal() for end in ends):
+            raise ValueError("expected a whole number of 0 or more, or two as 1:4")
+        fewest, most = int(ends[0]), int(ends[-1])
+        if len(ends) == 2 and not (1 <= fewest <= most or fewest == most == 0):
+            raise ValueError("expected fewest:most with 1 <= fewest <= most, as 1:4")
+        return fewest, most
+
+    @field_serializer("num_workers")
+    def _show_num_workers(self, value: tuple[int, int]) -> int | str:
+        return value[0] if value[0] == value[1] else f"{value[0]}:{value[1]}"
+
+    @field_validator("storage", mode="before")
+    @classmethod
+    def _check_storage(cls, value: str | Path) -> str:
+        return check_storage(str(value))
 
     @field_validator("formats", mode="before")
     @classmethod
@@ -98,9 +146,21 @@ class RunConfig(BaseModel):
         return "max" if any(part in self.monitor for part in _LARGER_IS_BETTER) else "min"
 
     @property
+    def uses_ray(self) -> bool:
+        """Workers of Ray train, not this process."""
+        return self.num_workers[1] > 0
+
+    @property
+    def location(self) -> str:
+        """Where the run is kept: an absolute path or a URI."""
+        return f"{self.storage}/{self.name}"
+
+    @property
     def run_path(self) -> Path:
-        """The run directory, absolute."""
-        return self.storage.expanduser().absolute() / self.name
+        """The run directory, absolute; of a run on an object store, this process' copy of it."""
+        if is_remote(self.storage):
+            return Path(tempfile.gettempdir()) / f"annlib-{os.getpid()}" / self.name
+        return Path(self.storage) / self.name
 
     def to_yaml(self) -> str:
         """Returns all values as YAML that `--config` reads again."""
@@ -143,9 +203,20 @@ def load_config(
         raise ConfigError(_describe(error, places)) from None
 
 
+class _YamlLoader(yaml.SafeLoader):
+    """Without YAML 1.1's numbers to the base of 60, which make 64 of `num_workers: 1:4`."""
+
+
+_YamlLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:int"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_YamlLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)  # a SafeLoader
     except OSError as error:
         raise ConfigError(
             f"--config {path} cannot be read: expected a YAML file, received {error.strerror}. Correct the path."

@@ -61,7 +61,8 @@ def write_tensorboard(
     from annlib.reporting.tensorboard import write_hparams, write_pictures
 
     write_pictures(run.tensorboard / "pictures", pictures)
-    hparams = {name: getattr(config, name) for name in _HYPERPARAMETERS if getattr(config, name) is not None}
+    values = config.model_dump(mode="json", include=set(_HYPERPARAMETERS))
+    hparams = {name: value for name, value in values.items() if value is not None}
     finals = {f"test/{name}": value for name, value in metrics["test"].items()}
     write_hparams(run.tensorboard / "hparams", hparams=hparams, metrics=finals, run_name=config.name)
 

@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from annlib.errors import ClusterError
 from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
+from annlib.training.follower import Follower
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -48,22 +50,22 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     run = RunDirectory(config.run_path)
     # Before the run directory exists or changes, so that bad input leaves nothing behind.
     data = workload.load_data(config.data_dir)
-    num_resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
+    resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()
     num_done = len(run.read_history()) if finished is not None else 0
     if finished is not None and (num_done >= config.epochs or finished["stopped_early"]):
         if not run.report.exists():
             write_report(run, workload_description=workload.description)
         console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
-        _print_results(console, finished, run)
+        _print_results(console, finished, config)
         return 0
     del data
     for path in damaged:
         console.print(f"checkpoint {path} is damaged and is passed over", highlight=False, soft_wrap=True)
-    if num_resumed:
-        console.print(f"resuming after epoch {num_resumed}", highlight=False)
+    if resumed is not None:
+        console.print(f"resuming after {resumed}", highlight=False)
     with contextlib.ExitStack() as stack:
-        if config.num_workers == 0:
+        if not config.uses_ray:
             _prepare_devices(config)
         else:
             # Ray's messages have no run directory yet.
@@ -77,7 +79,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         write_atomically(run.config, config.to_yaml().encode())
         interrupts = stack.enter_context(_interrupts(console))
         with RunDisplay(console, epochs=config.epochs, metric=workload.metrics[0]) as display:
-            if config.num_workers > 0:
+            if config.uses_ray:
                 result = _train_on_ray(config, workload, run, display, interrupts, console)
             else:
                 result = _train_here(config, workload, display, interrupts)
@@ -97,12 +99,14 @@ def _prepare_devices(config: RunConfig) -> None:
 
 
 def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, interrupts: list[int]) -> dict[str, Any]:
-    from annlib.training.worker import WorkerContext, default_strategy, train_worker
+    import tensorflow as tf
+
+    from annlib.training.context import WorkerContext
+    from annlib.training.worker import train_worker
 
     context = WorkerContext(
         rank=0,
-        strategy=default_strategy(),
-        report=lambda metrics, path: None,
+        strategy=tf.distribute.get_strategy(),
         stop_requested=lambda: bool(interrupts),
         on_row=display.show,
     )
@@ -119,28 +123,9 @@ def _train_on_ray(
 ) -> dict[str, Any]:
     from annlib.training import attempts, distributed
 
-    shown = len(run.read_history())
-    num_restarts = num_failures = 0
-
-    def follow() -> None:
-        nonlocal shown, num_failures, num_restarts
-        events = attempts.read(run)
-        failures = [event for event in events if event["event"] == "failure"]
-        for event in failures[num_failures:]:
-            console.print(f"{event['cause']}; Ray starts all workers again", highlight=False, soft_wrap=True)
-        restarts = attempts.summary(events)["restarts"]
-        for restart in restarts[num_restarts:]:
-            console.print(f"training again after {restart['seconds_lost']} s", highlight=False)
-        num_failures, num_restarts = len(failures), len(restarts)
-        rows = run.read_history()
-        # After a resume the file may have become shorter.
-        shown = min(shown, len(rows))
-        for row in rows[shown:]:
-            display.show(row)
-        shown = len(rows)
-
-    result = distributed.train(config, workload, follow=follow, stop_requested=lambda: bool(interrupts))
-    follow()
+    follower = Follower(run, display, console)
+    attempts.note(run, {"event": "start", "time": time.time()})
+    result = distributed.train(config, workload, on_message=follower.take, stop_requested=lambda: bool(interrupts))
     return {**result, **attempts.summary(attempts.read(run))}
 
 
@@ -153,13 +138,13 @@ def _finish(
     console: Console,
 ) -> int:
     if result["interrupted"]:
-        done = len(run.read_history())
+        progress, _ = checkpoint.find_resumable(run.checkpoints, {})
         console.print(
-            f"interrupted after epoch {done} of {config.epochs}; the same command with --name {config.name} goes on",
+            f"interrupted after {progress} of {config.epochs}; the same command with --name {config.name} goes on",
             highlight=False,
             soft_wrap=True,
         )
-        console.print(str(run.path), highlight=False, soft_wrap=True)
+        console.print(config.location, highlight=False, soft_wrap=True)
         return EXIT_SIGNAL + interrupts[0]
     from annlib import results
 
@@ -170,7 +155,7 @@ def _finish(
         "best": result["best"],
         "seconds": result["seconds"],
         "samples_per_s": result["samples_per_s"],
-        "num_workers": config.num_workers,
+        "num_workers": config.num_workers[1],
         **{name: result[name] for name in ("attempts", "restarts", "world_sizes") if name in result},
         "versions": {"python": platform.python_version(), **_versions()},
     }
@@ -179,14 +164,14 @@ def _finish(
     # A run with this file is a finished one; the report reads it.
     write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
     write_report(run, workload_description=workload.description)
-    _print_results(console, metrics, run)
+    _print_results(console, metrics, config)
     return 0
 
 
-def _print_results(console: Console, metrics: dict[str, Any], run: RunDirectory) -> None:
+def _print_results(console: Console, metrics: dict[str, Any], config: RunConfig) -> None:
     console.print(metrics_table({split: metrics[split] for split in ("train", "validation", "test")}))
     console.print(f"trained in {metrics['seconds']:.1f} s, {metrics['samples_per_s']:,.0f} samples/s", highlight=False)
-    console.print(str(run.path), highlight=False, soft_wrap=True)
+    console.print(config.location, highlight=False, soft_wrap=True)
 
 
 def _versions() -> dict[str, str]:
@@ -199,14 +184,16 @@ def _versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _interrupts(console: Console) -> Iterator[list[int]]:
-    """Collects Ctrl-C and SIGTERM: the first one stops after the epoch, a second one at once."""
+    """Collects Ctrl-C and SIGTERM: the first one stops at the next step, a second one at once."""
     received: list[int] = []
 
     def handle(signum: int, frame: Any) -> None:
         received.append(signum)
         if len(received) > 1:
             raise KeyboardInterrupt
-        console.print(f"{signal.Signals(signum).name}: stopping after this epoch; a second one stops at once")
+        console.print(
+            f"{signal.Signals(signum).name}: stopping with a checkpoint; a second one stops at once", highlight=False
+        )
 
     before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:

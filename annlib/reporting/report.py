@@ -145,8 +145,9 @@ def _figures(
         cells.append(("training time", duration_text(float(metrics["seconds"])), ""))
     if "samples_per_s" in metrics:
         cells.append(("samples per second", f"{float(metrics['samples_per_s']):,.0f}", ""))
-    note = "" if config.num_workers else "one process, without Ray"
-    cells.append(("Ray workers", str(config.num_workers), note))
+    note = "" if config.uses_ray else "one process, without Ray"
+    fewest, most = config.num_workers
+    cells.append(("Ray workers", str(most) if fewest == most else f"{fewest} to {most}", note))
     return figures(cells, num_main=num_main)
 
 

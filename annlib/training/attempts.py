@@ -1,23 +1,27 @@
-"""The starts of a run's workers and what ended them: `attempts.jsonl`, a line an event."""
+"""The starts of a run's workers and what ended them: `attempts.jsonl`, a line an event, written by the driver."""
 
 import json
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from annlib.artifacts import RunDirectory
 
 
-def note(run: RunDirectory, event: str, **values: Any) -> None:
-    """Appends an event: "training", the workers have trained their first epoch, or "failure", workers were lost."""
-    line = json.dumps({"event": event, "time": time.time(), **values})
-    # One write of one line, so that the driver, which reads meanwhile, never sees a part of an event.
+def note(run: RunDirectory, message: Mapping[str, Any]) -> None:
+    """Appends an event.
+
+    Args:
+        run: the run directory.
+        message: {"event", "time": seconds since 1970, ...}. Events are "start", of the driver; "worker", a process is
+            there; "training", its first steps have run; "failure", workers were lost; "resize", nodes came or went;
+            "preemption", a node is about to be taken away.
+    """
     with run.attempts.open("a") as file:
-        file.write(line + "\n")
+        file.write(json.dumps(message) + "\n")
 
 
 def read(run: RunDirectory) -> list[dict[str, Any]]:
-    """Returns all events, the oldest first; a line that is not whole yet is left out."""
+    """Returns all events, the oldest first; a line that was cut off by a crash is left out."""
     try:
         lines = run.attempts.read_text().splitlines(keepends=True)
     except FileNotFoundError:
@@ -25,15 +29,23 @@ def read(run: RunDirectory) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
-def summary(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Returns {"attempts": number of starts that trained, "restarts": [{"cause", "seconds_lost"}], "world_sizes"}."""
+def summary(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Returns {"attempts": number of starts that trained, "restarts": [{"cause", "seconds_lost"}], "world_sizes"}.
+
+    The seconds are those from the event that ended training until the first steps have run again.
+    """
     restarts: list[dict[str, Any]] = []
-    failure: dict[str, Any] | None = None
+    ended: Mapping[str, Any] | None = None
+    has_trained = False
     for event in events:
-        if event["event"] == "failure":
-            failure = failure or event
-        elif failure is not None:
-            restarts.append({"cause": failure["cause"], "seconds_lost": round(event["time"] - failure["time"], 1)})
-            failure = None
+        kind = event["event"]
+        if kind in ("failure", "resize") or (kind == "start" and has_trained):
+            cause = event.get("cause", "the driver was started again")
+            ended = ended or {"cause": cause, "time": event["time"]}
+        elif kind == "training":
+            if ended is not None:
+                restarts.append({"cause": ended["cause"], "seconds_lost": round(event["time"] - ended["time"], 1)})
+                ended = None
+            has_trained = True
     starts = [event for event in events if event["event"] == "training"]
     return {"attempts": len(starts), "restarts": restarts, "world_sizes": [event["world_size"] for event in starts]}

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from annlib.artifacts import write_atomically
+from annlib.training.storage_patience import StoragePatience
 
 FILE = "best.keras"
 
@@ -25,10 +26,13 @@ class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras h
         monitor: name in the epoch's logs.
         mode: "min" or "max".
         every_s: time between two writes, at least, in seconds.
+        storage: bears with storage that is away.
         is_chief: this worker writes the file.
     """
 
-    def __init__(self, directory: Path, *, monitor: str, mode: str, every_s: float, is_chief: bool) -> None:
+    def __init__(
+        self, directory: Path, *, monitor: str, mode: str, every_s: float, storage: StoragePatience, is_chief: bool
+    ) -> None:
         super().__init__()
         self.best: float | None = None
         self.best_epoch = 0
@@ -37,8 +41,10 @@ class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras h
         self._monitor = monitor
         self._sign = -1.0 if mode == "max" else 1.0
         self._every_s = every_s
+        self._storage = storage
         self._is_chief = is_chief
-        self._is_written = True
+        # Not restored with the rest: what a lost process had not written is written by the next one.
+        self._written_epoch = 0
         self._written_at = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -48,17 +54,23 @@ class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras h
             self.best, self.best_epoch = float(value), epoch + 1
             if self._is_chief:
                 self.best_weights = self.model.get_weights()
-                self._is_written = False
-        if time.monotonic() - self._written_at >= self._every_s:
-            self._write()
+        if self._is_unwritten() and time.monotonic() - self._written_at >= self._every_s:
+            self._storage.attempt(self._write)
+            self._written_at = time.monotonic()
 
     def on_train_end(self, logs: Any = None) -> None:
         """Writes what has not been written."""
-        self._write()
+        self.write()
+
+    def write(self) -> None:
+        """Writes what has not been written, waiting for the storage."""
+        if self._is_unwritten():
+            self._storage.insist(self._write)
+
+    def _is_unwritten(self) -> bool:
+        return self._is_chief and self.best_epoch != self._written_epoch
 
     def _write(self) -> None:
-        if self._is_written:
-            return
         last_weights = self.model.get_weights()
         temporary = self._directory / f".{FILE}.{uuid.uuid4().hex}.tmp.keras"
         try:
@@ -70,5 +82,4 @@ class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras h
             temporary.unlink(missing_ok=True)
         note = {"epoch": self.best_epoch, self._monitor: self.best}
         write_atomically(self._directory / "best.json", json.dumps(note).encode())
-        self._is_written = True
-        self._written_at = time.monotonic()
+        self._written_epoch = self.best_epoch

@@ -1,87 +1,106 @@
-"""What happens after each epoch of a run: history, checkpoint, report, stop on request."""
+"""What happens after each epoch and chunk of steps of a run: history, checkpoint, stop on request."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 
 from annlib.artifacts import RunDirectory
+from annlib.config import RunConfig
 from annlib.training import callback_state, checkpoint
+from annlib.training.context import WorkerContext
+from annlib.training.engine import metric_state, set_metric_state
 from annlib.training.engine.fit import current_learning_rate
 from annlib.training.engine.replicated import sum_over_replicas
+from annlib.training.storage_patience import RETRY_S, StoragePatience
 
 # A reader of history.csv sees an epoch this much later at most; epochs of milliseconds are not slowed by the file.
 HISTORY_EVERY_S = 0.5
 
 
+class Interrupted(Exception):  # the training goes on another time
+    """Raised on all ranks at the same step, after a checkpoint: the user or the cluster asked to stop."""
+
+
 class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
-    """Keeps the run directory up to date. Rank 0 writes; all ranks report equally often, as Ray Train demands.
+    """Keeps the run directory up to date. Rank 0 writes, and decides for all ranks.
 
     Args:
         run: the run directory.
+        config: the run's configuration.
         progress: where the run starts.
         others: the other callbacks, whose state is saved and restored; this one comes after them.
         num_samples: rows of the training split.
-        epochs: the last epoch's number.
-        checkpoint_every_s: time between two checkpoints, at least, in seconds.
-        keep: checkpoints that stay.
-        is_chief: this worker writes the files.
-        report: tells Ray Train of a new checkpoint (its metrics, its path on the chief, else None).
-        stop_requested: tells whether the user asked to stop.
-        on_row: called on the chief with each new row of the history.
+        context: what the worker has around it.
     """
 
     def __init__(
         self,
         run: RunDirectory,
+        config: RunConfig,
         progress: checkpoint.Progress,
         *,
         others: Sequence[keras.callbacks.Callback],
         num_samples: int,
-        epochs: int,
-        checkpoint_every_s: float,
-        keep: int,
-        is_chief: bool,
-        report: Callable[[dict[str, Any], Any], None],
-        stop_requested: Callable[[], bool],
-        on_row: Callable[[dict[str, Any]], None],
+        context: WorkerContext,
     ) -> None:
         super().__init__()
         self.rows = list(progress.history)
-        self.interrupted = False
         self._run = run
+        self._config = config
         self._start = progress
         self._others = others
         self._num_samples = num_samples
-        self._epochs = epochs
-        self._checkpoint_every_s = checkpoint_every_s
-        self._keep = keep
-        self._is_chief = is_chief
-        self._report = report
-        self._stop_requested = stop_requested
-        self._on_row = on_row
+        self._num_steps = -(-num_samples // config.global_batch_size)
+        self._context = context
+        self._is_chief = context.rank == 0
+        self._has_begun = False
+        self._storage = StoragePatience(config.storage_timeout_s)
         self._history_written = self._checkpointed = time.monotonic()
+        self._epoch = progress.epoch
         self._epoch_started = 0.0
         self._learning_rate = 0.0
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Restores the other callbacks, which have just been set to their start."""
+        """Restores the other callbacks, which have just been set to their start, and the metrics of a begun epoch."""
         callback_state.restore(self._others, self._start.callbacks, self._start.callback_arrays)
+        if self._start.step:
+            set_metric_state(self.model, self._start.metrics)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the epoch's clock."""
+        self._epoch = epoch
         self._learning_rate = current_learning_rate(self.model.optimizer)
-        self._epoch_started = time.perf_counter()
+        before = self._start.epoch_s if epoch == self._start.epoch else 0.0
+        self._epoch_started = time.perf_counter() - before
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Saves within an epoch when it is time; the engine comes here after each chunk of steps."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._context.on_begin()
+        if batch + 1 < self._num_steps:
+            self._save_when_due(self._epoch, batch + 1, must_save=False)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Adds the epoch to the history, and saves and reports when it is time."""
+        """Adds the epoch to the history, and saves when it is time."""
+        row = self._row(epoch, logs or {})
+        self.rows.append(row)
+        if self._is_chief:
+            self._context.on_row(row)
+            if time.monotonic() - self._history_written >= HISTORY_EVERY_S:
+                self._write_history()
+        is_last = epoch + 1 == self._config.epochs or bool(self.model.stop_training)
+        self._save_when_due(epoch + 1, 0, must_save=is_last)
+
+    def _row(self, epoch: int, logs: Mapping[str, Any]) -> dict[str, Any]:
         seconds = time.perf_counter() - self._epoch_started
-        row = {
+        return {
             "epoch": epoch + 1,
             **{
                 name: float(value)
-                for name, value in (logs or {}).items()
+                for name, value in logs.items()
                 # ReduceLROnPlateau adds the rate to the logs as well.
                 if not hasattr(value, "__len__") and name != "learning_rate"
             },
@@ -89,39 +108,50 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
             "seconds": seconds,
             "samples_per_s": self._num_samples / seconds,
         }
-        self.rows.append(row)
-        now = time.monotonic()
-        wants = [
-            epoch + 1 == self._epochs or now - self._checkpointed >= self._checkpoint_every_s,
-            self._stop_requested(),
-        ]
-        save, stop = self._agree(wants)
-        if stop and not self.model.stop_training:
-            self.interrupted = True
-            self.model.stop_training = True
-        if self._is_chief:
-            self._on_row(row)
-            if now - self._history_written >= HISTORY_EVERY_S or save or self.model.stop_training:
-                self._run.write_history(self.rows)
-                self._history_written = time.monotonic()
-        if save or self.model.stop_training:
-            self._save_and_report(epoch + 1, row)
 
-    def _save_and_report(self, epoch: int, row: dict[str, Any]) -> None:
-        path = None
-        if self._is_chief:
-            state, arrays = callback_state.collect(self._others)
-            progress = checkpoint.Progress(
-                epoch=epoch,
-                history=self.rows,
-                identity=self._start.identity,
-                stopped=bool(self.model.stop_training) and not self.interrupted,
-                callbacks=state,
-                callback_arrays=arrays,
-            )
-            path = checkpoint.save(self._run.checkpoints, self.model, progress, keep=self._keep)
+    def _save_when_due(self, epoch: int, step: int, *, must_save: bool) -> None:
+        due = time.monotonic() - self._checkpointed >= self._config.checkpoint_every_s
+        stop = self._context.stop_requested()
+        wants = [must_save or due or stop or self._context.save_requested(), stop and not must_save]
+        save, stop = self._agree(wants)
+        if save:
+            # A collective, which all ranks have to be in.
+            metrics = metric_state(self.model) if step else []
+            if self._is_chief:
+                self._save(epoch, step, metrics, must_save=must_save or stop)
+        if stop:
+            raise Interrupted
+
+    def _save(self, epoch: int, step: int, metrics: list[Any], *, must_save: bool) -> None:
+        state, arrays = callback_state.collect(self._others)
+        progress = checkpoint.Progress(
+            epoch=epoch,
+            step=step,
+            epoch_s=time.perf_counter() - self._epoch_started if step else 0.0,
+            history=self.rows,
+            identity=self._start.identity,
+            configuration=self._config.model_dump(mode="json"),
+            stopped=bool(self.model.stop_training),
+            callbacks=state,
+            callback_arrays=arrays,
+            metrics=metrics,
+        )
+
+        def write() -> None:
+            self._run.write_history(self.rows)
+            checkpoint.save(self._run.checkpoints, self.model, progress, keep=self._config.keep)
+
+        if must_save:
+            self._storage.insist(write)
+        elif not self._storage.attempt(write):
+            self._checkpointed = time.monotonic() - self._config.checkpoint_every_s + RETRY_S
+            return
         self._checkpointed = time.monotonic()
-        self._report(row, path)
+        self._context.on_saved()
+
+    def _write_history(self) -> None:
+        self._storage.attempt(lambda: self._run.write_history(self.rows))
+        self._history_written = time.monotonic()
 
     def _agree(self, wants: list[bool]) -> list[bool]:
         """Returns what rank 0 wants on all ranks: clocks and file systems differ between workers."""

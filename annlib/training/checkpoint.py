@@ -1,7 +1,8 @@
-"""Checkpoints: everything a run needs to go on after an epoch as if it had never stopped.
+"""Checkpoints: everything a run needs to go on after any step as if it had never stopped.
 
-`checkpoints/epoch-00012/` holds `model.keras`, which any Keras program loads, `state.npz` with all variables in order
-(weights, statistics, seeds, optimizer), and `manifest.json`, which names the other files' SHA-256.
+`checkpoints/epoch-00012/`, or `epoch-00012-step-000000500/` within an epoch, holds `model.keras`, which any Keras
+program loads, `state.npz` with all variables in order (weights, statistics, seeds, optimizer, then metrics and
+callbacks), and `manifest.json` with the rest and the SHA-256 of all three.
 """
 
 import dataclasses
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _CALLBACK_PREFIX = "callback/"
+_METRIC_PREFIX = "metric/"
+Arrays = dict[str, np.ndarray[Any, Any]]
+
 # What reading a damaged checkpoint raises.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
 
@@ -38,24 +42,36 @@ class Progress:
 
     Args:
         epoch: number of completed epochs.
+        step: number of completed steps of the epoch after those; 0 between two epochs.
+        epoch_s: seconds that these steps took.
         history: a row for each completed epoch.
-        identity: what a resumed run must have in common: workload, seed, hyperparameters, data fingerprint.
+        identity: what a resumed run must have in common: workload, model, seed, hyperparameters, data fingerprint.
+        configuration: all values of the run's configuration, for a reader.
         stopped: a callback ended the training here.
         callbacks: state of the callbacks, as `callback_state.collect` returns it.
         callback_arrays: the arrays of that state.
+        metrics: state of the metrics over the `step` steps, as `metric_state` returns it; empty between two epochs.
     """
 
     epoch: int
     history: list[dict[str, Any]]
     identity: dict[str, Any]
+    step: int = 0
+    epoch_s: float = 0.0
+    configuration: dict[str, Any] = dataclasses.field(default_factory=dict)
     stopped: bool = False
     callbacks: dict[str, Any] = dataclasses.field(default_factory=dict)
-    callback_arrays: dict[str, np.ndarray[Any, Any]] = dataclasses.field(default_factory=dict, repr=False)
+    callback_arrays: Arrays = dataclasses.field(default_factory=dict, repr=False)
+    metrics: list[np.ndarray[Any, Any]] = dataclasses.field(default_factory=list, repr=False)
+
+    def __str__(self) -> str:
+        return f"epoch {self.epoch}" + (f" and {self.step} steps" if self.step else "")
 
 
-def identity(config: RunConfig, data: Dataset) -> dict[str, Any]:
-    """Returns what two starts of one run must have in common."""
+def identity(config: RunConfig, data: Dataset, model: "keras.Model | None" = None) -> dict[str, Any]:
+    """Returns what two starts of one run must have in common; without a model, what can be known before it is built."""
     return {
+        **({} if model is None else {"model": _model_fingerprint(model)}),
         "workload": config.workload,
         "seed": config.seed,
         "global_batch_size": config.global_batch_size,
@@ -70,18 +86,20 @@ def identity(config: RunConfig, data: Dataset) -> dict[str, Any]:
 
 def save(directory: Path, model: "keras.Model", progress: Progress, *, keep: int) -> Path:
     """Writes a checkpoint under a temporary name, then renames it; returns its path. The newest `keep` stay."""
-    path = directory / f"epoch-{progress.epoch:05d}"
+    path = directory / (f"epoch-{progress.epoch:05d}" + (f"-step-{progress.step:09d}" if progress.step else ""))
     temporary = directory / f".{path.name}.{uuid.uuid4().hex}.tmp"
     temporary.mkdir(parents=True)
     try:
         model.save(temporary / "model.keras")
         values = {f"{i:05d}": variable.numpy() for i, variable in enumerate(_variables(model))}
         values |= {_CALLBACK_PREFIX + name: array for name, array in progress.callback_arrays.items()}
+        values |= {f"{_METRIC_PREFIX}{i:05d}": array for i, array in enumerate(progress.metrics)}
         with (temporary / "state.npz").open("wb") as file:
             np.savez(file, **values)
         files = {name: _sha256(temporary / name) for name in ("model.keras", "state.npz")}
         manifest = {"format_version": FORMAT_VERSION, **vars(progress), "sha256": files}
-        del manifest["callback_arrays"]
+        del manifest["callback_arrays"], manifest["metrics"]
+        manifest["manifest_sha256"] = _manifest_sha256(manifest)
         (temporary / "manifest.json").write_text(json.dumps(manifest))
         if path.exists():
             # Of the same epoch, for the order of batches and the weights depend on nothing else.
@@ -120,14 +138,15 @@ def restore(directory: Path, model: "keras.Model", identity: dict[str, Any]) -> 
     return None
 
 
-def find_resumable(directory: Path, identity: dict[str, Any]) -> tuple[int, list[Path]]:
+def find_resumable(directory: Path, identity: dict[str, Any]) -> tuple[Progress | None, list[Path]]:
     """Looks, before anything starts, where a run would go on.
 
     Returns:
-        The number of epochs of the newest sound checkpoint, 0 where there is none, and the damaged ones that are newer.
+        What the newest sound checkpoint holds, None where there is none, and the damaged ones that are newer.
 
     Raises:
-        CheckpointError: the newest sound checkpoint has another identity; names the first difference.
+        CheckpointError: the newest sound checkpoint has another identity, named with the first difference, or is of
+            another version of annlib.
     """
     damaged = []
     for path in _newest_first(directory):
@@ -137,8 +156,8 @@ def find_resumable(directory: Path, identity: dict[str, Any]) -> tuple[int, list
             damaged.append(path)
             continue
         _check_identity(path, progress.identity, identity)
-        return progress.epoch, damaged
-    return 0, damaged
+        return progress, damaged
+    return None, damaged
 
 
 def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -152,19 +171,43 @@ def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any])
 
 def _read(path: Path) -> tuple[Progress, list[np.ndarray[Any, Any]]]:
     manifest = json.loads((path / "manifest.json").read_text())
+    if _manifest_sha256(manifest) != manifest["manifest_sha256"]:
+        raise ValueError("manifest.json does not have its own SHA-256")
     if manifest["format_version"] != FORMAT_VERSION:
-        raise ValueError(f"format version {manifest['format_version']}, this annlib reads {FORMAT_VERSION}")
+        raise CheckpointError(
+            f"{path} has the format of another version of annlib: expected version {FORMAT_VERSION}, received "
+            f"{manifest['format_version']}. Go on with the annlib that made it, or give another --name to start anew."
+        )
     for name, digest in manifest["sha256"].items():
         if _sha256(path / name) != digest:
             raise ValueError(f"{name} does not have the SHA-256 of the manifest")
-    with np.load(path / "state.npz", allow_pickle=False) as arrays:
-        values = [arrays[key] for key in sorted(arrays.files) if not key.startswith(_CALLBACK_PREFIX)]
-        callback_arrays = {
-            key.removeprefix(_CALLBACK_PREFIX): arrays[key] for key in arrays.files if key.startswith(_CALLBACK_PREFIX)
-        }
-    names = [field.name for field in dataclasses.fields(Progress) if field.name != "callback_arrays"]
-    progress = Progress(**{name: manifest[name] for name in names}, callback_arrays=callback_arrays)
-    return progress, values
+    with np.load(path / "state.npz", allow_pickle=False) as file:
+        arrays = {key: file[key] for key in sorted(file.files)}
+    names = [field.name for field in dataclasses.fields(Progress) if field.name not in ("callback_arrays", "metrics")]
+    progress = Progress(
+        **{name: manifest[name] for name in names},
+        callback_arrays=_with_prefix(arrays, _CALLBACK_PREFIX),
+        metrics=list(_with_prefix(arrays, _METRIC_PREFIX).values()),
+    )
+    return progress, [array for key, array in arrays.items() if "/" not in key]
+
+
+def _with_prefix(arrays: Arrays, prefix: str) -> Arrays:
+    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+
+
+def _manifest_sha256(manifest: dict[str, Any]) -> str:
+    content = {name: value for name, value in manifest.items() if name != "manifest_sha256"}
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _model_fingerprint(model: "keras.Model") -> str | None:
+    """Returns a digest of the layers and how they are joined; None for a model that cannot tell them."""
+    try:
+        layers = json.loads(model.to_json())["config"]
+    except (NotImplementedError, TypeError, ValueError):
+        return None
+    return hashlib.sha256(json.dumps(layers, sort_keys=True).encode()).hexdigest()
 
 
 def _variables(model: "keras.Model") -> "list[keras.Variable]":

@@ -4,46 +4,27 @@ import dataclasses
 import io
 import logging
 import time
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
-from annlib.data import Dataset
+from annlib.data import Dataset, Split
 from annlib.reporting.diagram import model_summary, plot_model_diagram
 from annlib.reporting.neurons import plot_decision_boundary
 from annlib.signature import Signature
 from annlib.training import checkpoint
 from annlib.training.best import BestCheckpoint
-from annlib.training.callbacks import RunCallback
+from annlib.training.callbacks import Interrupted, RunCallback
+from annlib.training.context import WorkerContext
 from annlib.training.engine import evaluate, fit, predict
+from annlib.training.storage_patience import StoragePatience
 from annlib.training.tensorboard import TensorBoard
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class WorkerContext:
-    """What a worker has around it.
-
-    Args:
-        rank: this worker's number, 0 to num_workers - 1; rank 0 writes the files.
-        strategy: distributes the steps; TensorFlow's default strategy in a local run.
-        report: tells the scheduler of a new checkpoint.
-        stop_requested: tells whether the user asked to stop.
-        on_row: called on rank 0 with each new row of the history.
-    """
-
-    rank: int
-    strategy: Any
-    report: Callable[[dict[str, Any], Any], None]
-    stop_requested: Callable[[], bool]
-    on_row: Callable[[dict[str, Any]], None]
 
 
 def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) -> dict[str, Any]:
@@ -51,65 +32,70 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
 
     Returns:
         {"interrupted": bool, "seconds": float, "samples_per_s": float, "epochs": int, "best": {"epoch": int, monitor:
-        float}, "metrics": {split: {name: value}}}; the last three are missing after an interruption.
+        float}, "metrics": {split: {name: value}}}; only the first after an interruption, which left a checkpoint.
     """
     data = workload.load_data(config.data_dir)
     run = RunDirectory(config.run_path)
+    # Layers then get the same names in every process, and a checkpoint tells whether it is of the same model.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_floatx(config.precision)
     keras.config.set_dtype_policy(config.precision)
     with context.strategy.scope():
         model = workload.build_model(data, config)
         model.optimizer.build(model.trainable_variables)
-    expected = checkpoint.identity(config, data)
+    expected = checkpoint.identity(config, data, model)
     progress = checkpoint.restore(run.checkpoints, model, expected)
     if progress is None:
         progress = checkpoint.Progress(epoch=0, history=[], identity=expected)
-    started = time.perf_counter()
-    callback, best = _fit(model, data, workload, config, context, run, progress)
-    seconds = time.perf_counter() - started
-    num_samples = len(data.train) * (len(callback.rows) - progress.epoch)
-    result: dict[str, Any] = {
-        "interrupted": callback.interrupted,
-        "seconds": seconds,
-        "samples_per_s": num_samples / seconds,
-    }
-    if callback.interrupted:
-        return result
-    result["epochs"] = len(callback.rows)
-    result["best"] = {"epoch": best.best_epoch, config.monitor: best.best}
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
     signature = workload.signature(data)
-    result["metrics"] = {
-        name: _evaluate(model, signature.model_inputs(split.x), split.y, config) for name, split in splits.items()
-    }
+    best = _best_checkpoint(config, context, run)
+    started = time.perf_counter()
+    try:
+        rows = _fit(model, data, signature, config, context, run, progress, best)
+    except Interrupted:
+        best.write()
+        return {"interrupted": True}
+    seconds = time.perf_counter() - started
+    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    metrics = {name: _evaluate(model, signature, split, config) for name, split in splits.items()}
     if context.rank == 0:
-        _save(model, run, config.formats)
-        _describe(model, data, signature, run)
-    return result
+        StoragePatience(config.storage_timeout_s).insist(lambda: _save(model, data, signature, config, run))
+    return {
+        "interrupted": False,
+        "seconds": seconds,
+        "samples_per_s": len(data.train) * (len(rows) - progress.epoch) / seconds,
+        "epochs": len(rows),
+        "best": {"epoch": best.best_epoch, config.monitor: best.best},
+        "metrics": metrics,
+    }
+
+
+def _best_checkpoint(config: RunConfig, context: WorkerContext, run: RunDirectory) -> BestCheckpoint:
+    return BestCheckpoint(
+        run.checkpoints,
+        monitor=config.monitor,
+        mode=config.resolved_monitor_mode,
+        every_s=config.checkpoint_every_s,
+        storage=StoragePatience(config.storage_timeout_s),
+        is_chief=context.rank == 0,
+    )
 
 
 def _fit(
     model: keras.Model,
     data: Dataset,
-    workload: Workload,
+    signature: Signature,
     config: RunConfig,
     context: WorkerContext,
     run: RunDirectory,
     progress: checkpoint.Progress,
-) -> tuple[RunCallback, BestCheckpoint]:
-    is_chief = context.rank == 0
-    best = BestCheckpoint(
-        run.checkpoints,
-        monitor=config.monitor,
-        mode=config.resolved_monitor_mode,
-        every_s=config.checkpoint_every_s,
-        is_chief=is_chief,
-    )
+    best: BestCheckpoint,
+) -> list[dict[str, Any]]:
+    """Returns all rows of the history."""
     others = [best, *_callbacks_on_a_monitor(config)]
-    model_inputs = workload.signature(data).model_inputs
-    x, validation_x = model_inputs(data.train.x), model_inputs(data.validation.x)
-    tensorboard = TensorBoard(run.tensorboard, x, histogram_freq=config.histogram_freq) if is_chief else None
+    x, validation_x = signature.model_inputs(data.train.x), signature.model_inputs(data.validation.x)
+    tensorboard = TensorBoard(run.tensorboard, x, histogram_freq=config.histogram_freq) if context.rank == 0 else None
 
     def on_row(row: dict[str, Any]) -> None:
         context.on_row(row)
@@ -118,16 +104,11 @@ def _fit(
 
     callback = RunCallback(
         run,
+        config,
         progress,
         others=others,
         num_samples=len(data.train),
-        epochs=config.epochs,
-        checkpoint_every_s=config.checkpoint_every_s,
-        keep=config.keep,
-        is_chief=is_chief,
-        report=context.report,
-        stop_requested=context.stop_requested,
-        on_row=on_row,
+        context=dataclasses.replace(context, on_row=on_row),
     )
     fit(
         model,
@@ -137,12 +118,13 @@ def _fit(
         epochs=config.epochs,
         # A run that a callback stopped does not go on.
         initial_epoch=config.epochs if progress.stopped else min(progress.epoch, config.epochs),
+        initial_step=progress.step,
         validation_data=(validation_x, data.validation.y),
         callbacks=[*([] if tensorboard is None else [tensorboard]), *others, callback],
         seed=config.seed,
         verbose=0,
     )
-    return callback, best
+    return callback.rows
 
 
 def _callbacks_on_a_monitor(config: RunConfig) -> list[keras.callbacks.Callback]:
@@ -161,21 +143,19 @@ def _callbacks_on_a_monitor(config: RunConfig) -> list[keras.callbacks.Callback]
     return callbacks
 
 
-def _evaluate(model: keras.Model, x: Any, y: Any, config: RunConfig) -> dict[str, float]:
-    metrics: dict[str, float] = evaluate(model, x, y, batch_size=max(config.global_batch_size, 256), return_dict=True)
+def _evaluate(model: keras.Model, signature: Signature, split: Split, config: RunConfig) -> dict[str, float]:
+    x, batch_size = signature.model_inputs(split.x), max(config.global_batch_size, 256)
+    metrics: dict[str, float] = evaluate(model, x, split.y, batch_size=batch_size, return_dict=True)
     return metrics
 
 
-def _save(model: keras.Model, run: RunDirectory, formats: Sequence[str]) -> None:
-    for name in formats:
+def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunConfig, run: RunDirectory) -> None:
+    """Writes the model, and what only the model can tell: its layers, predictions, decision boundary."""
+    for name in config.formats:
         path = run.model.with_suffix(f".{name}")
         temporary = run.path / f".model.tmp.{name}"
         model.save(temporary)
         temporary.replace(path)
-
-
-def _describe(model: keras.Model, data: Dataset, signature: Signature, run: RunDirectory) -> None:
-    """Writes what only the model can tell: what it takes and gives, its layers, predictions, decision boundary."""
     run.pictures.mkdir(exist_ok=True)
     write_atomically(run.signature, signature.to_json().encode())
     write_atomically(run.model_summary, model_summary(model).encode())
@@ -193,8 +173,3 @@ def _describe(model: keras.Model, data: Dataset, signature: Signature, run: RunD
             data.class_names,
             run.pictures / "decision_boundary.png",
         )
-
-
-def default_strategy() -> Any:
-    """Returns the strategy of one process and one device."""
-    return tf.distribute.get_strategy()

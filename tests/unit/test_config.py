@@ -44,7 +44,10 @@ def test_a_configuration_is_frozen() -> None:
         ({"learning_rate": "nan"}, ["learning_rate", "finite", "'nan'", "--learning-rate"]),
         ({"learning_rate": "0"}, ["learning_rate", "greater than 0", "'0'"]),
         ({"global_batch_size": "0"}, ["global_batch_size", "greater than or equal to 1"]),
-        ({"num_workers": "-2"}, ["num_workers", "greater than or equal to 0"]),
+        ({"num_workers": "-2"}, ["num_workers", "0 or more, or two as 1:4", "'-2'"]),
+        ({"num_workers": "4:2"}, ["num_workers", "1 <= fewest <= most", "'4:2'"]),
+        ({"num_workers": "0:2"}, ["num_workers", "1 <= fewest <= most"]),
+        ({"num_workers": "1:2:3"}, ["num_workers", "1:4"]),
         ({"seed": "-1"}, ["seed", "greater than or equal to 0"]),
         ({"name": "a/b"}, ["name", "letters", "'a/b'"]),
         ({"epoch": "3"}, ["'epoch'", "did you mean epochs?"]),
@@ -93,3 +96,15 @@ def test_the_default_name_is_the_books() -> None:
     import datetime
 
     assert datetime.datetime.strptime(load().name, "run_%Y_%m_%d-%H_%M_%S")
+
+
+def test_a_range_of_workers_survives_yaml(tmp_path: Path) -> None:
+    # YAML 1.1 takes an unquoted 1:4 for 64.
+    file = tmp_path / "run.yaml"
+    file.write_text("num_workers: 1:4\n")
+    config = load(file)
+    assert (config.num_workers, config.uses_ray) == ((1, 4), True)
+    file.write_text(config.to_yaml().replace("workload: digits\n", ""))
+    assert load(file).num_workers == (1, 4)
+    assert load(num_workers="2").num_workers == (2, 2)
+    assert not load().uses_ray

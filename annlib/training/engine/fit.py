@@ -20,8 +20,8 @@ from annlib.training.engine.replicated import sum_over_replicas
 
 # Python (progress, batch callbacks, Ctrl-C) is met about this often within a long epoch.
 CHUNK_S = 0.5
-# Steps of a model's first chunks, after which its speed is known.
-FIRST_CHUNK_STEPS = 64
+# Steps of a model's first chunks, after which its speed is known: few, for a step may take a second.
+FIRST_CHUNK_STEPS = 8
 
 
 def fit(
@@ -39,6 +39,7 @@ def fit(
     class_weight: Mapping[int, float] | None = None,
     sample_weight: Any = None,
     initial_epoch: int = 0,
+    initial_step: int = 0,
     validation_batch_size: int | None = None,
     seed: int | None = None,
 ) -> keras.callbacks.History:
@@ -62,6 +63,8 @@ def fit(
         class_weight: weight of the loss of each class index.
         sample_weight: weight of each sample's loss, shape (num_samples,), or a structure like y.
         initial_epoch: first epoch, counted from 0; more than 0 goes on with an earlier training.
+        initial_step: first step of the first epoch; more than 0 goes on within an epoch, with the metrics as they are:
+            `set_metric_state` puts back those of the steps before.
         validation_batch_size: batch size of the validation; `batch_size` when None.
         seed: seed of the shuffling, 0 or more. None draws one from NumPy's global generator, which
             `keras.utils.set_random_seed` seeds; with several replicas, which must agree, None is 0.
@@ -83,6 +86,7 @@ def fit(
     if validation is None and validation_split:
         data, validation = split_off_validation(data, validation_split)
     session = _Session(model, data, batch_size, shuffle=shuffle, seed=_choose_seed(model, seed))
+    check_integer("initial_step", initial_step, minimum=0)
     session.prepare(num_epochs=epochs - initial_epoch)
     evaluation = None
     if validation is not None:
@@ -90,7 +94,7 @@ def fit(
         rows = check_integer("validation_batch_size", rows, minimum=1)
         evaluation = Evaluation(model, validation, rows, epochs - initial_epoch)
     hooks = callback_list(callbacks, model, verbose, epochs, session.num_steps)
-    return _train(session, evaluation, hooks, initial_epoch, epochs)
+    return _train(session, evaluation, hooks, initial_epoch, initial_step, epochs)
 
 
 def _train(
@@ -98,6 +102,7 @@ def _train(
     evaluation: "Evaluation | None",
     callbacks: keras.callbacks.CallbackList,
     initial_epoch: int,
+    initial_step: int,
     epochs: int,
 ) -> keras.callbacks.History:
     model = session.model
@@ -107,7 +112,7 @@ def _train(
     # A callback such as BackupAndRestore may move the start.
     for epoch in range(model._initial_epoch or initial_epoch, epochs):
         callbacks.on_epoch_begin(epoch)
-        logs = session.run_epoch(epoch, callbacks)
+        logs = session.run_epoch(epoch, initial_step if epoch == initial_epoch else 0, callbacks)
         if evaluation is not None:
             logs.update({f"val_{name}": value for name, value in evaluation.run(callbacks).items()})
         callbacks.on_epoch_end(epoch, logs)
@@ -139,12 +144,12 @@ class _Session:
         build(self.model, self._data)
         self._program = program_for(self.model, self._batch_size, training=True, num_steps=num_epochs * self.num_steps)
 
-    def run_epoch(self, epoch: int, callbacks: keras.callbacks.CallbackList) -> Logs:
+    def run_epoch(self, epoch: int, first: int, callbacks: keras.callbacks.CallbackList) -> Logs:
+        """Runs the steps from `first` on."""
         rows = None
         if self._shuffle:
             rows = tf.constant(epoch_order(num_rows(self._data), seed=self._seed, epoch=epoch))
         logs: Logs = {}
-        first = 0
         while first < self.num_steps and not (first and self.model.stop_training and not is_distributed(self.model)):
             last = min(first + self._chunk_steps(), self.num_steps)
             callbacks.on_train_batch_begin(first)

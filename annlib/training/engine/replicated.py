@@ -72,7 +72,7 @@ class ReplicatedStep:
     def results(self) -> dict[str, Any]:
         """Returns the metrics' values over the rows of all replicas, the same on each of them."""
         variables = self._model.metrics_variables
-        sums = self._strategy.run(lambda: _all_reduce([v.value.read_value() for v in variables], tf.float64))
+        sums = self._strategy.run(lambda: all_reduce([v.value.read_value() for v in variables], tf.float64))
         sums = [self._strategy.experimental_local_results(value)[0] for value in sums]
         with keras.StatelessScope(state_mapping=list(zip(variables, sums, strict=True))):
             metrics: dict[str, Any] = self._model.get_metrics_result()
@@ -155,7 +155,7 @@ class ReplicatedStep:
         trained = [i for i, gradient in enumerate(gradients) if gradient is not None]
         updates = [scope.get_current_value(v) for v in self._state]
         averaged = [i for i, v in enumerate(self._state) if tf.as_dtype(v.dtype).is_floating]
-        reduced = _all_reduce(
+        reduced = all_reduce(
             [tf.convert_to_tensor(gradients[i]) for i in trained]
             # Statistics, such as those of batch normalisation, are averaged over the samples.
             + [updates[i] * tf.cast(share, updates[i].dtype) for i in averaged],
@@ -166,8 +166,8 @@ class ReplicatedStep:
         return [_spread_seed(v, new, -replica) for v, new in zip(self._state, updates, strict=True)]
 
 
-def _all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[tf.Tensor]:
-    """Sums each value over the replicas, all of them in one collective of one flat tensor."""
+def all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[tf.Tensor]:
+    """Sums each value over the replicas, all of them in one collective of one flat tensor; in a replica's context."""
     if not values:
         return []
     if dtype is None:
@@ -187,7 +187,7 @@ def sum_over_replicas(strategy: tf.distribute.Strategy, values: Sequence[float])
 @functools.cache
 def _summing_function(strategy: tf.distribute.Strategy) -> Any:
     # Kept for each strategy, for tracing a new function takes longer than the sum.
-    return tf.function(lambda values: strategy.run(lambda v: _all_reduce([v])[0], args=(values,)), autograph=False)
+    return tf.function(lambda values: strategy.run(lambda v: all_reduce([v])[0], args=(values,)), autograph=False)
 
 
 @contextlib.contextmanager

@@ -12,10 +12,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import annlib
 from annlib.training import callback_state
 from annlib.training.best import BestCheckpoint
+from annlib.training.storage_patience import StoragePatience
 from annlib.training.tensorboard import TensorBoard
 
 rng = np.random.default_rng(0)
 X, Y = rng.normal(size=(48, 4)).astype("float32"), rng.integers(0, 2, 48)
+STORAGE = StoragePatience(1.0)
 ARGUMENTS: dict[str, Any] = {"batch_size": 16, "validation_split": 0.5, "verbose": 0, "seed": 1}
 
 
@@ -29,7 +31,7 @@ def build() -> keras.Model:
 @pytest.mark.parametrize(("monitor", "mode", "choose"), [("val_loss", "min", min), ("val_accuracy", "max", max)])
 def test_the_best_file_holds_the_best_epochs_model(tmp_path: Path, monitor: str, mode: str, choose: Any) -> None:
     model = build()
-    best = BestCheckpoint(tmp_path, monitor=monitor, mode=mode, every_s=1e9, is_chief=True)
+    best = BestCheckpoint(tmp_path, monitor=monitor, mode=mode, every_s=1e9, storage=STORAGE, is_chief=True)
     history = annlib.fit(model, X, Y, epochs=12, callbacks=[best], **ARGUMENTS).history
     values = history[monitor]
     epoch = values.index(choose(values))
@@ -41,7 +43,7 @@ def test_the_best_file_holds_the_best_epochs_model(tmp_path: Path, monitor: str,
 
 
 def test_other_workers_write_no_best_file(tmp_path: Path) -> None:
-    best = BestCheckpoint(tmp_path, monitor="val_loss", mode="min", every_s=0.001, is_chief=False)
+    best = BestCheckpoint(tmp_path, monitor="val_loss", mode="min", every_s=0.001, storage=STORAGE, is_chief=False)
     annlib.fit(build(), X, Y, epochs=2, callbacks=[best], **ARGUMENTS)
     assert best.best is not None
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """Checkpoints: what is saved comes back exactly; damaged ones are passed over; other runs' ones are refused."""
 
+import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 import annlib
+from annlib.config import RunConfig
+from annlib.data import load
 from annlib.errors import CheckpointError
 from annlib.training import checkpoint
 from annlib.training.checkpoint import Progress, find_resumable, restore
@@ -58,7 +61,7 @@ def test_training_on_from_a_checkpoint_equals_training_in_one_go(tmp_path: Path)
 
 def test_nothing_is_restored_where_nothing_is(tmp_path: Path) -> None:
     assert restore(tmp_path / "none", build(), IDENTITY) is None
-    assert find_resumable(tmp_path / "none", IDENTITY) == (0, [])
+    assert find_resumable(tmp_path / "none", IDENTITY) == (None, [])
 
 
 def test_the_newest_two_are_kept_and_no_temporary_file(tmp_path: Path) -> None:
@@ -109,14 +112,46 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, file: str, damage: 
     restored = restore(tmp_path, build(), IDENTITY)
     assert restored is not None
     assert restored.epoch == 1
-    assert find_resumable(tmp_path, IDENTITY) == (1, [newest])
+    assert find_resumable(tmp_path, IDENTITY) == (progress(1), [newest])
 
 
-def test_a_checkpoint_of_a_later_format_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(checkpoint, "FORMAT_VERSION", 99)
-        path = save(tmp_path, build(), progress(1))
-    assert find_resumable(tmp_path, IDENTITY) == (0, [path])
+        save(tmp_path, build(), progress(1))
+    with pytest.raises(CheckpointError, match="expected version 2, received 99"):
+        find_resumable(tmp_path, IDENTITY)
+
+
+def test_a_digit_changed_in_the_manifest_is_found(tmp_path: Path) -> None:
+    path = save(tmp_path, build(), progress(1)) / "manifest.json"
+    path.write_text(path.read_text().replace('"loss": 0.5', '"loss": 0.6'))
+    assert find_resumable(tmp_path, IDENTITY) == (None, [path.parent])
+
+
+def test_a_checkpoint_within_an_epoch_comes_after_that_of_the_epoch_before(tmp_path: Path) -> None:
+    model = build()
+    for step in (0, 9, 10):
+        checkpoint.save(tmp_path, model, dataclasses.replace(progress(2), step=step), keep=9)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [
+        "epoch-00002",
+        "epoch-00002-step-000000009",
+        "epoch-00002-step-000000010",
+    ]
+    restored = restore(tmp_path, build(), IDENTITY)
+    assert restored is not None
+    assert (restored.epoch, restored.step) == (2, 10)
+
+
+def test_the_identity_tells_models_of_the_same_shapes_apart() -> None:
+    config = RunConfig(workload="digits", epochs=1, global_batch_size=8, learning_rate=0.1)
+    data = load("digits")
+    found = []
+    for activation in ("relu", "tanh", "relu"):
+        keras.utils.clear_session()
+        layers = [keras.Input((4,)), keras.layers.Dense(3, activation), keras.layers.Dense(1)]
+        found.append(checkpoint.identity(config, data, keras.Sequential(layers))["model"])
+    assert found[0] == found[2] != found[1]
 
 
 def test_another_seed_is_refused(tmp_path: Path) -> None:

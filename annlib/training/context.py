@@ -1,0 +1,36 @@
+"""What a worker has around it: the same in a local process and on Ray."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+
+def _nothing(*arguments: Any) -> None:
+    pass
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WorkerContext:
+    """What a worker has around it.
+
+    Args:
+        rank: this worker's number, from 0; rank 0 writes the files.
+        strategy: distributes the steps; TensorFlow's default strategy in a local run.
+        stop_requested: tells whether to stop at the next step, with a checkpoint. Only rank 0 is asked, as below.
+        save_requested: tells whether to write a checkpoint at the next step.
+        on_saved: called after each checkpoint.
+        on_begin: called when the first steps have run.
+        on_row: called on rank 0 with each new row of the history.
+    """
+
+    rank: int
+    strategy: Any
+    stop_requested: Callable[[], bool] = _never
+    save_requested: Callable[[], bool] = _never
+    on_saved: Callable[[], None] = _nothing
+    on_begin: Callable[[], None] = _nothing
+    on_row: Callable[[dict[str, Any]], None] = _nothing

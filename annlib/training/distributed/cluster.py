@@ -1,0 +1,82 @@
+"""The Ray cluster: the running one, or one of this machine for the time of a run."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from annlib.config import RunConfig
+from annlib.errors import ClusterError
+
+# What Ray Train reads in the driver and passes on to its controller. A user's own values stay.
+_SETTINGS = {
+    # Its controller looks at the workers this often: with the default of 2 s no run takes less than a multiple of it.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    # After the loss of a node a smaller group of workers is tried only when this has passed; the default is 60 s. Where
+    # nodes are still coming, Ray Train tries again until they are there.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "10",
+    # How often it asks which nodes are about to be taken away; the default of 5 s is a sixth of a usual notice.
+    "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
+}
+
+
+@contextlib.contextmanager
+def cluster(config: RunConfig) -> Iterator[None]:
+    """Connects to the running Ray cluster, or starts one in this machine, and checks that it is large enough.
+
+    Raises:
+        ClusterError: there is no cluster at the given address, or it has too few CPUs or GPUs for the workers.
+    """
+    started = not ray.is_initialized()
+    if started:
+        for name, value in _SETTINGS.items():
+            os.environ.setdefault(name, value)
+        # A stopped or cut-off process does not answer; the default of 600 s would be the time that its run stands.
+        os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(config.worker_timeout_s))
+        _initialize()
+    try:
+        _check_size(config, ray.cluster_resources())
+        yield
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _initialize() -> None:
+    root = str(Path(__file__).resolve().parents[3])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    options: dict[str, Any] = {
+        "log_to_driver": False,
+        "logging_level": logging.WARNING,
+        "runtime_env": {"env_vars": {"PYTHONPATH": path}},
+    }
+    address = os.environ.get("RAY_ADDRESS")
+    if address == "local":
+        # Loopback and no dashboard: nobody else shall reach what runs for this command only.
+        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+        return
+    try:
+        ray.init(address=address or "auto", **options)
+    except ConnectionError:
+        if address:
+            raise ClusterError(
+                f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS, received no answer. "
+                "Start it with `ray start --head`, correct RAY_ADDRESS, or unset it."
+            ) from None
+        ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+
+
+def _check_size(config: RunConfig, resources: dict[str, float]) -> None:
+    fewest = config.num_workers[0]
+    needs = {"CPU": fewest * config.cpus_per_worker, "GPU": fewest if config.use_gpu else 0}
+    for kind, needed in needs.items():
+        available = int(resources.get(kind, 0))
+        if needed > available:
+            raise ClusterError(
+                f"the Ray cluster has {available} {kind}s: {fewest} workers need {needed}. Give a smaller "
+                "--num-workers, or add nodes to the cluster."
+            )

@@ -1,0 +1,83 @@
+"""What runs in Ray Train's controller: notes of failures, and a checkpoint before the number of workers changes."""
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from ray.exceptions import RayActorError
+from ray.train import UserCallback
+from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
+
+# Not public, but what `RunConfig.callbacks` takes beside `UserCallback`; nothing public is called before a resize.
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+
+from annlib.training.distributed.mailbox import Mailbox
+
+logger = logging.getLogger(__name__)
+
+# How long a resize waits for the workers' checkpoint, in seconds. Without one, steps since the last one are repeated.
+SAVE_TIMEOUT_S = 15.0
+
+
+class NoteFailures(UserCallback):  # type: ignore[misc]  # Ray has no types that mypy can use
+    """Tells the driver why the workers are started again."""
+
+    def __init__(self, mailbox_name: str) -> None:
+        self._mailbox = Mailbox(mailbox_name)
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Called by Ray Train after workers failed."""
+        ranks, cause = _describe_ranks(worker_exceptions)
+        self._mailbox.post("failure", ranks=ranks, cause=cause)
+
+
+class SaveBeforeResize(WorkerGroupCallback):  # type: ignore[misc]
+    """Lets the workers save before Ray Train ends them to start more or fewer."""
+
+    def __init__(self, mailbox_name: str) -> None:
+        self._mailbox = Mailbox(mailbox_name)
+        self._num_resizes = 0
+
+    def before_worker_group_shutdown(self, worker_group: Any) -> None:
+        """Called by Ray Train, also when the workers have failed or finished."""
+        status = worker_group.get_latest_poll_status()
+        if status is None or status.errors or status.finished or status.get_preemption_info() is not None:
+            return
+        self._num_resizes += 1
+        self._mailbox.set(f"save/{self._num_resizes}")
+        deadline = time.monotonic() + SAVE_TIMEOUT_S
+        while not self._mailbox.is_set(f"saved/{self._num_resizes}") and time.monotonic() < deadline:
+            time.sleep(0.1)
+        self._mailbox.post("resize", cause="nodes came or went", ranks=[])
+
+
+def describe(failures: list[BaseException]) -> str:
+    """Returns the first failed worker's error in one line, without the traceback, which is in the log."""
+    if not failures:
+        return "the Ray workers left no result"
+    by_rank = getattr(failures[0], "worker_failures", None)
+    if by_rank:
+        return _describe_ranks(by_rank)[1]
+    return f"Ray Train failed: {type(failures[0]).__name__}: {' '.join(str(failures[0]).split())[:400]}"
+
+
+def _describe_ranks(errors: Mapping[int, BaseException]) -> tuple[list[int], str]:
+    """Returns which ranks failed first, and in one line how."""
+    # A lost process is the cause; the other ranks' errors are its consequences.
+    for kind, is_kind in (("was lost", _is_lost), ("does not answer", _hangs)):
+        ranks = sorted(rank for rank, error in errors.items() if is_kind(error))
+        if ranks:
+            return ranks, f"the process of rank {', '.join(map(str, ranks))} {kind}"
+    rank, error = min(errors.items())
+    # Ray's message of a worker's exception is the traceback, whose last line is the exception itself.
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return [rank], f"rank {rank} failed: {lines[-1] if lines else type(error).__name__}"
+
+
+def _is_lost(error: BaseException) -> bool:
+    return isinstance(getattr(error, "health_check_failure", error), RayActorError)
+
+
+def _hangs(error: BaseException) -> bool:
+    return isinstance(error, WorkerHealthCheckTimeoutError)

@@ -1,0 +1,65 @@
+"""Messages between the driver, Ray Train's controller and the workers, through the cluster's key-value store.
+
+They pass when the storage is away, they need no process of their own, and no directory that all nodes share.
+"""
+
+import dataclasses
+import json
+import time
+import uuid
+from typing import Any
+
+from ray.experimental.internal_kv import (
+    _internal_kv_del,
+    _internal_kv_exists,
+    _internal_kv_get,
+    _internal_kv_list,
+    _internal_kv_put,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Mailbox:
+    """The messages of one start of a run.
+
+    Args:
+        name: tells this start from all others on the cluster.
+    """
+
+    name: str = dataclasses.field(default_factory=lambda: uuid.uuid4().hex)
+
+    def post(self, event: str, **values: Any) -> None:
+        """Sends a message to the driver."""
+        message = {"event": event, "time": time.time(), **values}
+        _internal_kv_put(self._key(f"post/{time.time_ns():020d}-{uuid.uuid4().hex}"), json.dumps(message).encode())
+
+    def take(self) -> list[dict[str, Any]]:
+        """Returns the messages that have come since the last call, the oldest first."""
+        messages = []
+        for key in sorted(_internal_kv_list(self._key("post/"))):
+            value = _internal_kv_get(key)
+            if value is not None:
+                messages.append(json.loads(value))
+            _internal_kv_del(key)
+        return messages
+
+    def set(self, flag: str) -> None:
+        """Sets a flag that all can see."""
+        _internal_kv_put(self._key(f"flag/{flag}"), b"1")
+
+    def is_set(self, flag: str) -> bool:
+        """Tells whether a flag is set."""
+        return bool(_internal_kv_exists(self._key(f"flag/{flag}")))
+
+    def attempt(self, group: str) -> int:
+        """Returns the number of a group of workers among those of this start, counted from 1."""
+        _internal_kv_put(self._key(f"group/{group}"), b"1", overwrite=False)
+        return len(_internal_kv_list(self._key("group/")))
+
+    def clear(self) -> None:
+        """Removes everything."""
+        for key in _internal_kv_list(self._key("")):
+            _internal_kv_del(key)
+
+    def _key(self, name: str) -> bytes:
+        return f"annlib/{self.name}/{name}".encode()

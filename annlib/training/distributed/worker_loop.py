@@ -1,0 +1,192 @@
+"""What each Ray worker runs."""
+
+import hashlib
+import logging
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.v2._internal.execution.context import get_train_context
+from ray.util.metrics import Gauge
+
+from annlib.artifacts import RunDirectory
+from annlib.config import RunConfig
+from annlib.errors import AnnlibError, StorageError, TrainingError
+from annlib.training.context import WorkerContext
+from annlib.training.distributed.mailbox import Mailbox
+
+logger = logging.getLogger(__name__)
+
+# How often rank 0 looks whether it shall stop or save, in seconds.
+WATCH_EVERY_S = 0.2
+# Rows of the history are sent to the driver this often, in seconds.
+ROWS_EVERY_S = 0.3
+# While a node is about to be taken away, a checkpoint is written this often, in seconds.
+SAVE_WHILE_DRAINING_S = 5.0
+
+
+def train_loop(arguments: dict[str, Any]) -> None:
+    """Runs on each worker; what it tells goes through the mailbox."""
+    config = RunConfig.model_validate(arguments["config"])
+    mailbox = Mailbox(arguments["mailbox"])
+    context = ray.train.get_context()
+    rank, world_size = context.get_world_rank(), context.get_world_size()
+    # All workers of a group, and no other, have these addresses.
+    attempt = mailbox.attempt(hashlib.sha256(os.environ["TF_CONFIG"].split('"task"')[0].encode()).hexdigest())
+    node = socket.gethostname()
+    place = f"{config.name} attempt {attempt} rank {rank} node {node}"
+    mailbox.post("worker", rank=rank, node=node, pid=os.getpid(), attempt=attempt, world_size=world_size)
+    try:
+        run = RunDirectory(config.run_path)
+        _check_shared(run, mailbox, rank, node)
+        _log_to(run.log, place)
+        result = _train(config, run, arguments["workload"], mailbox, rank, world_size)
+    except AnnlibError as error:
+        # A message for the user, not a failure for Ray to try again.
+        mailbox.post("error", message=str(error), exit_code=error.exit_code)
+    except _lost_peer_errors():
+        # Another worker was lost in the middle of a collective: Ray starts all of them again.
+        raise
+    except Exception as error:
+        # A bug, or bad data, which would fail in the same way every time.
+        logger.exception("the worker failed")
+        cause = f"rank {rank} on {node} failed: {type(error).__name__}: {error}. The traceback is in {run.log}."
+        mailbox.post("error", message=cause, exit_code=TrainingError.exit_code)
+    else:
+        if rank == 0:
+            mailbox.post("result", **result)
+
+
+def _train(
+    config: RunConfig, run: RunDirectory, workload: Any, mailbox: Mailbox, rank: int, world_size: int
+) -> dict[str, Any]:
+    import tensorflow as tf
+
+    from annlib.training.worker import train_worker
+
+    tf.config.threading.set_intra_op_parallelism_threads(config.cpus_per_worker)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+    rows = _Rows(mailbox, config.name, world_size)
+    watch = _Watch(mailbox) if rank == 0 else None
+    context = WorkerContext(
+        rank=rank,
+        strategy=tf.distribute.MultiWorkerMirroredStrategy(),
+        stop_requested=lambda: watch is not None and watch.stop,
+        save_requested=lambda: watch is not None and watch.wants_save(),
+        on_saved=lambda: None if watch is None else watch.saved(),
+        on_begin=lambda: mailbox.post("training", world_size=world_size) if rank == 0 else None,
+        on_row=rows.add,
+    )
+    result = train_worker(config, workload, context)
+    rows.send()
+    return result
+
+
+def _lost_peer_errors() -> tuple[type[Exception], ...]:
+    import tensorflow as tf
+
+    return (tf.errors.OpError, ConnectionError)
+
+
+def _check_shared(run: RunDirectory, mailbox: Mailbox, rank: int, node: str) -> None:
+    """Raises StorageError where this node does not see what the driver has written."""
+    try:
+        is_shared = run.shared_probe.read_text() == mailbox.name
+    except OSError:
+        is_shared = False
+    if not is_shared:
+        raise StorageError(
+            f"rank {rank} on node {node} does not see the run directory {run.path}: expected storage that all nodes "
+            "share, received a directory of the driver's node alone. Give --storage a path that is mounted on all "
+            "nodes, or a URI such as s3://bucket/runs."
+        )
+
+
+class _Rows:
+    """Sends rows of the history to the driver, and shows the newest as Ray metrics; often enough, not each one."""
+
+    def __init__(self, mailbox: Mailbox, run_name: str, world_size: int) -> None:
+        self._mailbox = mailbox
+        self._rows: list[dict[str, Any]] = []
+        self._sent_at = 0.0
+        tags = {"run": run_name}
+        self._gauges = {
+            "epoch": Gauge("annlib_epoch", "Completed epochs.", ("run",)),
+            "samples_per_s": Gauge("annlib_samples_per_second", "Samples trained per second.", ("run",)),
+            "loss": Gauge("annlib_loss", "Training loss of the last epoch.", ("run",)),
+        }
+        size = Gauge("annlib_world_size", "Workers that train together.", ("run",))
+        size.set_default_tags(tags)
+        size.set(world_size)
+        for gauge in self._gauges.values():
+            gauge.set_default_tags(tags)
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._rows.append(row)
+        if time.monotonic() - self._sent_at >= ROWS_EVERY_S:
+            self.send()
+
+    def send(self) -> None:
+        if not self._rows:
+            return
+        self._mailbox.post("rows", rows=self._rows)
+        for name, gauge in self._gauges.items():
+            gauge.set(self._rows[-1][name])
+        self._rows = []
+        self._sent_at = time.monotonic()
+
+
+class _Watch:
+    """Asks in a thread of its own, so that training never waits, whether rank 0 shall stop or save."""
+
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.stop = False
+        self._mailbox = mailbox
+        self._resize = 1
+        self._save_for_resize = False
+        self._draining = False
+        self._saved_at = float("-inf")
+        # Read here, for a thread of ours has no context of Ray Train. `ray.train.get_preemption_info` is a collective
+        # of all workers, which only a training loop that meets Python at every step can call.
+        self._preemption = get_train_context().preemption_context
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def wants_save(self) -> bool:
+        """Tells whether a checkpoint shall be written at the next step."""
+        return self._save_for_resize or (self._draining and time.monotonic() - self._saved_at >= SAVE_WHILE_DRAINING_S)
+
+    def saved(self) -> None:
+        """Takes note of a checkpoint."""
+        self._saved_at = time.monotonic()
+        if self._save_for_resize:
+            self._save_for_resize = False
+            self._mailbox.set(f"saved/{self._resize}")
+            self._resize += 1
+
+    def _run(self) -> None:
+        while True:
+            self.stop = self.stop or self._mailbox.is_set("stop")
+            self._save_for_resize = self._save_for_resize or self._mailbox.is_set(f"save/{self._resize}")
+            info = self._preemption.preemption_info
+            if info is not None and not self._draining:
+                self._draining = True
+                self._mailbox.post("preemption", ranks=info.preempted_ranks, deadline_ms=info.deadline_ms)
+            time.sleep(WATCH_EVERY_S)
+
+
+def _log_to(path: Path, place: str) -> None:
+    """Sends this process' log lines, and what TensorFlow writes to the error stream, to the run's log."""
+    file = path.open("a", buffering=1)
+    os.dup2(file.fileno(), 2)
+    handler = logging.StreamHandler(file)
+    handler.setFormatter(logging.Formatter(f"%(asctime)s {place} %(levelname)s %(name)s: %(message)s"))
+    # Not the root logger: Ray's and TensorFlow's own handlers write to the error stream, and so to the file, already.
+    annlib_logger = logging.getLogger("annlib")
+    annlib_logger.addHandler(handler)
+    annlib_logger.setLevel(logging.INFO)

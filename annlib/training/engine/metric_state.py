@@ -1,0 +1,42 @@
+"""The state of a model's metrics within an epoch, for a checkpoint between two steps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from annlib.training.engine.program import cached
+from annlib.training.engine.replicated import all_reduce
+
+
+def metric_state(model: keras.Model) -> list[np.ndarray[Any, Any]]:
+    """Returns the values of all metric variables, summed over all replicas. All workers have to call it.
+
+    Metrics count and add up, so that any number of replicas can go on from the sums.
+    """
+    strategy = model.distribute_strategy
+    variables = model.metrics_variables
+    if strategy.num_replicas_in_sync == 1:
+        return [variable.numpy() for variable in variables]
+
+    def reduce() -> list[tf.Tensor]:
+        return all_reduce([v.value.read_value() for v in variables], tf.float64)
+
+    program = cached(model, ("metric_state",), lambda: tf.function(lambda: strategy.run(reduce), autograph=False))
+    return [strategy.experimental_local_results(value)[0].numpy() for value in program()]
+
+
+def set_metric_state(model: keras.Model, values: Sequence[np.ndarray[Any, Any]]) -> None:
+    """Puts back what `metric_state` returned: the first replica goes on from the sums, the others from zero."""
+    strategy = model.distribute_strategy
+    variables = model.metrics_variables
+
+    def assign() -> None:
+        replica = tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group)
+        for variable, value in zip(variables, values, strict=True):
+            tensor = tf.convert_to_tensor(value, variable.value.dtype)
+            variable.value.assign(tensor if replica == 0 else tf.zeros_like(tensor))
+
+    strategy.run(tf.function(assign, autograph=False))

@@ -1,0 +1,56 @@
+"""What the driver shows and notes of what the workers tell."""
+
+import time
+from typing import Any
+
+from rich.console import Console
+
+from annlib.artifacts import RunDirectory
+from annlib.reporting.terminal import RunDisplay
+from annlib.training import attempts
+
+
+class Follower:
+    """Takes the messages of a distributed training.
+
+    Args:
+        run: the run directory, whose `attempts.jsonl` gets the events.
+        display: shows the rows of the history.
+        console: gets a line for each failure and what came of it.
+    """
+
+    def __init__(self, run: RunDirectory, display: RunDisplay, console: Console) -> None:
+        self._run = run
+        self._display = display
+        self._console = console
+        self._epoch = len(run.read_history())
+        self._nodes: dict[int, str] = {}
+        self._ended_at: float | None = None
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Shows a message, and notes it unless it holds rows."""
+        kind = message["event"]
+        if kind == "rows":
+            for row in message["rows"]:
+                # After a restart the epochs since the checkpoint come once more.
+                if row["epoch"] > self._epoch:
+                    self._epoch = row["epoch"]
+                    self._display.show(row)
+            return
+        if kind == "worker":
+            self._nodes[message["rank"]] = message["node"]
+        elif kind in ("failure", "resize"):
+            nodes = ", ".join(sorted({self._nodes.get(rank, "an unknown node") for rank in message["ranks"]}))
+            message["cause"] += f" on {nodes}" if nodes else ""
+            self._ended_at = self._ended_at or message["time"]
+            self._print(f"{message['cause']}; Ray starts all workers again")
+        elif kind == "preemption":
+            self._print(f"the nodes of ranks {message['ranks']} are about to be taken away; saving until then")
+        elif kind == "training" and self._ended_at is not None:
+            seconds = time.time() - self._ended_at
+            self._print(f"training again after {seconds:.1f} s with {message['world_size']} workers")
+            self._ended_at = None
+        attempts.note(self._run, message)
+
+    def _print(self, line: str) -> None:
+        self._console.print(line, highlight=False, soft_wrap=True)

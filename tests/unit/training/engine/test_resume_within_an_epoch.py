@@ -1,0 +1,83 @@
+"""A training that stops between two steps and goes on in a new model equals one in one go."""
+
+import importlib
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+
+import annlib
+from annlib.errors import ConfigError
+from annlib.training.engine import metric_state, set_metric_state
+
+fit_module = importlib.import_module("annlib.training.engine.fit")
+
+rng = np.random.default_rng(3)
+X, Y = rng.normal(size=(70, 4)).astype("float32"), rng.integers(0, 2, 70)
+ARGUMENTS: dict[str, Any] = {"batch_size": 8, "validation_split": 0.2, "verbose": 0, "seed": 1, "epochs": 3}
+
+
+def build() -> keras.Model:
+    keras.utils.set_random_seed(2)
+    layers = [keras.Input((4,)), keras.layers.Dense(8, "tanh"), keras.layers.Dropout(0.3), keras.layers.Dense(1)]
+    model = keras.Sequential([*layers, keras.layers.Activation("sigmoid")])
+    metrics = ["accuracy", keras.metrics.AUC(name="auc"), keras.metrics.MeanSquaredError(name="mse")]
+    model.compile(optimizer=keras.optimizers.Adam(0.05), loss="binary_crossentropy", metrics=metrics)
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+def variables(model: keras.Model) -> list[keras.Variable]:
+    return [*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables]
+
+
+class StopAt(keras.callbacks.Callback):
+    """Takes what a checkpoint holds, then ends the training as a lost process would."""
+
+    def __init__(self, epoch: int, step: int) -> None:
+        super().__init__()
+        self._at = (epoch, step)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        if (self._epoch, batch + 1) == self._at:
+            self.metrics = metric_state(self.model)
+            self.values = [variable.numpy() for variable in variables(self.model)]
+            raise InterruptedError
+
+
+class Restore(keras.callbacks.Callback):
+    def __init__(self, metrics: list[Any]) -> None:
+        super().__init__()
+        self._metrics = metrics
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        set_metric_state(self.model, self._metrics)
+
+
+def test_going_on_within_an_epoch_equals_training_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_module, "FIRST_CHUNK_STEPS", 2)
+    monkeypatch.setattr(fit_module, "CHUNK_S", 0.0)
+    undisturbed = build()
+    expected = annlib.fit(undisturbed, X, Y, **ARGUMENTS).history
+    stop = StopAt(1, 5)
+    with pytest.raises(InterruptedError):
+        annlib.fit(build(), X, Y, callbacks=[stop], **ARGUMENTS)
+    model = build()
+    for variable, value in zip(variables(model), stop.values, strict=True):
+        variable.assign(value)
+    received = annlib.fit(
+        model, X, Y, initial_epoch=1, initial_step=5, callbacks=[Restore(stop.metrics)], **ARGUMENTS
+    ).history
+    for name, values in expected.items():
+        assert received[name] == pytest.approx(values[1:], rel=1e-6), name
+    for one, two in zip(undisturbed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-6)
+
+
+def test_a_negative_step_is_refused() -> None:
+    with pytest.raises(ConfigError, match="initial_step"):
+        annlib.fit(build(), X, Y, initial_step=-1, **ARGUMENTS)
