@@ -1,11 +1,7 @@
 """The fault matrix: whatever happens, and whenever, a run ends with the history and weights of an undisturbed one."""
 
-import csv
-import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,59 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fault_runs import assert_same, finish, history, metrics_of, note_recovery, start, workers_of
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[1]
-# Epochs of half a second, with checkpoints within them. In float64 rounding is too small to switch a ReLU unit, so that
-# any two runs agree far below 1e-6.
-FLAGS = ["--epochs", "5", "--global-batch-size", "4", "--precision", "float64", "--checkpoint-every-s", "0.2"]
-TIMEOUT_S = 240.0
 MOMENTS = ("first-epoch", "checkpoint", "evaluation", "last-epoch")
-
-Faulty = subprocess.Popen[str]
-
-
-def start(storage: Path, fault: str, moment: str, *flags: str, address: str = "local") -> Faulty:
-    program = [sys.executable, str(HERE / "faulty.py"), fault, moment, str(storage / "marker")]
-    return subprocess.Popen(
-        [*program, "--storage", str(storage), "--name", "run", *FLAGS, *flags],
-        env={**os.environ, "RAY_ADDRESS": address, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: Faulty, *, code: int = 0) -> str:
-    try:
-        out, err = process.communicate(timeout=TIMEOUT_S)
-    finally:
-        process.kill()
-    assert process.returncode == code, out + err
-    return out + err
-
-
-def history(run: Path) -> list[dict[str, float]]:
-    with (run / "history.csv").open(newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
-
-
-def assert_same(run: Path, undisturbed: Path) -> None:
-    import keras
-
-    expected, received = history(undisturbed), history(run)
-    assert [row["epoch"] for row in received] == [row["epoch"] for row in expected]
-    for one, other in zip(expected, received, strict=True):
-        for name in ("loss", "val_loss", "sparse_categorical_accuracy"):
-            assert other[name] == pytest.approx(one[name], rel=1e-6)
-    weights = [keras.saving.load_model(path / "model.keras").get_weights() for path in (undisturbed, run)]
-    for one, other in zip(*weights, strict=True):
-        np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-9)
-
-
-def metrics_of(run: Path) -> dict[str, Any]:
-    metrics: dict[str, Any] = json.loads((run / "metrics.json").read_text())
-    return metrics
 
 
 @pytest.fixture(scope="module")
@@ -73,13 +19,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("undisturbed")
     finish(start(storage, "none", "never"))
     return storage / "run"
-
-
-def note_recovery(record_property: Any, run: Path) -> None:
-    """Prints the time from the fault to training again, for the table in the README."""
-    for restart in metrics_of(run)["restarts"]:
-        print(f"recovery: {restart['seconds_lost']} s after: {restart['cause']}")  # noqa: T201
-        record_property("seconds_lost", restart["seconds_lost"])
 
 
 WORKER_FAULTS = [
@@ -196,20 +135,3 @@ def test_twenty_kills_at_random_times(tmp_path: Path) -> None:
     assert process.returncode == 0, out
     assert kills == 20
     assert_same(tmp_path / "soak/run", tmp_path / "expected/run")
-
-
-def workers_of(driver: int) -> list[int]:
-    """Returns the process ids of Ray Train's workers below a driver."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            is_worker = (directory / "cmdline").read_bytes().startswith(b"ray::RayTrainWorker")
-            pid = int(directory.name)
-            while is_worker and pid > 1:
-                if pid == driver:
-                    found.append(int(directory.name))
-                    break
-                pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:
-            continue
-    return sorted(found)

@@ -1,0 +1,64 @@
+"""A range of workers: the run grows with the cluster and shrinks with it, and its curve stays."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fault_runs import finish, history, metrics_of, note_recovery, start
+
+from annlib.artifacts import RunDirectory
+from annlib.training import attempts
+
+EPOCHS = "150"
+
+
+@pytest.fixture
+def nodes() -> Iterator[Any]:
+    """A head without CPUs and one node of one CPU."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+def wait_for(condition: Callable[[], bool], *, timeout_s: float) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.1)
+
+
+@pytest.mark.faults
+def test_a_run_grows_and_shrinks_with_the_cluster(tmp_path: Path, nodes: Any, record_property: Any) -> None:
+    finish(start(tmp_path / "expected", "none", "never", "--epochs", EPOCHS))
+    process = start(tmp_path, "none", "never", "--num-workers", "1:2", "--epochs", EPOCHS, address=nodes.address)
+    run = RunDirectory(tmp_path / "run")
+
+    def world_sizes() -> list[int]:
+        sizes: list[int] = attempts.summary(attempts.read(run))["world_sizes"]
+        return sizes
+
+    try:
+        wait_for(lambda: world_sizes() == [1], timeout_s=90)
+        second = nodes.add_node(num_cpus=1)
+        wait_for(lambda: world_sizes() == [1, 2], timeout_s=60)
+        nodes.remove_node(second, allow_graceful=False)
+        wait_for(lambda: world_sizes() == [1, 2, 1], timeout_s=60)
+        finish(process)
+    finally:
+        process.kill()
+    note_recovery(record_property, run.path)
+    assert [row["epoch"] for row in history(run.path)] == list(range(1, int(EPOCHS) + 1))
+    for one, other in zip(history(tmp_path / "expected/run"), history(run.path), strict=True):
+        for name in ("loss", "val_loss"):
+            assert other[name] == pytest.approx(one[name], rel=1e-6)
+    assert len(metrics_of(run.path)["restarts"]) == 2
+
+
+def test_a_range_starts_with_what_there_is(tmp_path: Path, nodes: Any) -> None:
+    out = finish(start(tmp_path, "none", "never", "--num-workers", "1:4", address=nodes.address))
+    assert metrics_of(tmp_path / "run")["world_sizes"] == [1], out
