@@ -95,6 +95,11 @@ class RunDirectory:
         return self.path / "run.log"
 
     @property
+    def logs(self) -> Path:
+        """Log files of the Ray workers of a run on an object store; elsewhere they write to `log`."""
+        return self.path / "logs"
+
+    @property
     def shared_probe(self) -> Path:
         """Written by the driver, for workers on other nodes to see whether they share the storage."""
         return self.path / ".shared"

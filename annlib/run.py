@@ -22,6 +22,7 @@ from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
 from annlib.training.follower import Follower
+from annlib.training.run_storage import RunStorage, open_run_storage
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -47,7 +48,12 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         AnnlibError: bad input, before anything was written; or training could not go on.
     """
     workload.check(config)
-    run = RunDirectory(config.run_path)
+    with open_run_storage(config) as storage:
+        return _train(config, workload, storage, console)
+
+
+def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: Console) -> int:
+    run = storage.run
     # Before the run directory exists or changes, so that bad input leaves nothing behind.
     data = workload.load_data(config.data_dir)
     resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
@@ -80,9 +86,9 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         interrupts = stack.enter_context(_interrupts(console))
         with RunDisplay(console, epochs=config.epochs, metric=workload.metrics[0]) as display:
             if config.uses_ray:
-                result = _train_on_ray(config, workload, run, display, interrupts, console)
+                result = _train_on_ray(config, workload, storage, display, interrupts, console)
             else:
-                result = _train_here(config, workload, display, interrupts)
+                result = _train_here(config, workload, storage, display, interrupts)
         return _finish(config, workload, run, result, interrupts, console)
 
 
@@ -98,7 +104,9 @@ def _prepare_devices(config: RunConfig) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, interrupts: list[int]) -> dict[str, Any]:
+def _train_here(
+    config: RunConfig, workload: Workload, storage: RunStorage, display: RunDisplay, interrupts: list[int]
+) -> dict[str, Any]:
     import tensorflow as tf
 
     from annlib.training.context import WorkerContext
@@ -108,6 +116,8 @@ def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, inte
         rank=0,
         strategy=tf.distribute.get_strategy(),
         stop_requested=lambda: bool(interrupts),
+        check_storage=storage.check,
+        flush_storage=storage.flush,
         on_row=display.show,
     )
     return train_worker(config, workload, context)
@@ -116,16 +126,18 @@ def _train_here(config: RunConfig, workload: Workload, display: RunDisplay, inte
 def _train_on_ray(
     config: RunConfig,
     workload: Workload,
-    run: RunDirectory,
+    storage: RunStorage,
     display: RunDisplay,
     interrupts: list[int],
     console: Console,
 ) -> dict[str, Any]:
     from annlib.training import attempts, distributed
 
+    run = storage.run
     follower = Follower(run, display, console)
     attempts.note(run, {"event": "start", "time": time.time()})
     result = distributed.train(config, workload, on_message=follower.take, stop_requested=lambda: bool(interrupts))
+    storage.refresh()
     return {**result, **attempts.summary(attempts.read(run))}
 
 
@@ -138,9 +150,9 @@ def _finish(
     console: Console,
 ) -> int:
     if result["interrupted"]:
-        progress, _ = checkpoint.find_resumable(run.checkpoints, {})
         console.print(
-            f"interrupted after {progress} of {config.epochs}; the same command with --name {config.name} goes on",
+            f"interrupted after {result['progress']} of {config.epochs}; the same command with --name {config.name} "
+            "goes on",
             highlight=False,
             soft_wrap=True,
         )

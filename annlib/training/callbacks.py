@@ -20,7 +20,7 @@ HISTORY_EVERY_S = 0.5
 
 
 class Interrupted(Exception):  # the training goes on another time
-    """Raised on all ranks at the same step, after a checkpoint: the user or the cluster asked to stop."""
+    """Raised on all ranks at the same step, after a checkpoint: the user asked to stop. The message tells how far."""
 
 
 class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has no types
@@ -110,6 +110,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         }
 
     def _save_when_due(self, epoch: int, step: int, *, must_save: bool) -> None:
+        self._context.check_storage()
         due = time.monotonic() - self._checkpointed >= self._config.checkpoint_every_s
         stop = self._context.stop_requested()
         wants = [must_save or due or stop or self._context.save_requested(), stop and not must_save]
@@ -120,7 +121,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
             if self._is_chief:
                 self._save(epoch, step, metrics, must_save=must_save or stop)
         if stop:
-            raise Interrupted
+            raise Interrupted(f"epoch {epoch}" + (f" and {step} steps" if step else ""))
 
     def _save(self, epoch: int, step: int, metrics: list[Any], *, must_save: bool) -> None:
         state, arrays = callback_state.collect(self._others)
@@ -143,6 +144,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
 
         if must_save:
             self._storage.insist(write)
+            self._context.flush_storage()
         elif not self._storage.attempt(write):
             self._checkpointed = time.monotonic() - self._config.checkpoint_every_s + RETRY_S
             return

@@ -22,6 +22,8 @@ class WorkerContext:
         strategy: distributes the steps; TensorFlow's default strategy in a local run.
         stop_requested: tells whether to stop at the next step, with a checkpoint. Only rank 0 is asked, as below.
         save_requested: tells whether to write a checkpoint at the next step.
+        check_storage: raises StorageError when the storage has been away for too long.
+        flush_storage: returns when everything is on the storage; raises StorageError as well.
         on_saved: called after each checkpoint.
         on_begin: called when the first steps have run.
         on_row: called on rank 0 with each new row of the history.
@@ -31,6 +33,8 @@ class WorkerContext:
     strategy: Any
     stop_requested: Callable[[], bool] = _never
     save_requested: Callable[[], bool] = _never
+    check_storage: Callable[[], None] = _nothing
+    flush_storage: Callable[[], None] = _nothing
     on_saved: Callable[[], None] = _nothing
     on_begin: Callable[[], None] = _nothing
     on_row: Callable[[dict[str, Any]], None] = _nothing

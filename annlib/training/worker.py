@@ -32,7 +32,8 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
 
     Returns:
         {"interrupted": bool, "seconds": float, "samples_per_s": float, "epochs": int, "best": {"epoch": int, monitor:
-        float}, "metrics": {split: {name: value}}}; only the first after an interruption, which left a checkpoint.
+        float}, "metrics": {split: {name: value}}}; after an interruption, which left a
+        checkpoint, {"interrupted", "progress": how far it is}.
     """
     data = workload.load_data(config.data_dir)
     run = RunDirectory(config.run_path)
@@ -53,14 +54,16 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     started = time.perf_counter()
     try:
         rows = _fit(model, data, signature, config, context, run, progress, best)
-    except Interrupted:
+    except Interrupted as interruption:
         best.write()
-        return {"interrupted": True}
+        context.flush_storage()
+        return {"interrupted": True, "progress": str(interruption)}
     seconds = time.perf_counter() - started
     splits = {"train": data.train, "validation": data.validation, "test": data.test}
     metrics = {name: _evaluate(model, signature, split, config) for name, split in splits.items()}
     if context.rank == 0:
         StoragePatience(config.storage_timeout_s).insist(lambda: _save(model, data, signature, config, run))
+        context.flush_storage()
     return {
         "interrupted": False,
         "seconds": seconds,

@@ -17,8 +17,10 @@ from ray.util.metrics import Gauge
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.errors import AnnlibError, StorageError, TrainingError
+from annlib.storage import is_remote
 from annlib.training.context import WorkerContext
 from annlib.training.distributed.mailbox import Mailbox
+from annlib.training.run_storage import RunStorage, open_run_storage
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +44,10 @@ def train_loop(arguments: dict[str, Any]) -> None:
     place = f"{config.name} attempt {attempt} rank {rank} node {node}"
     mailbox.post("worker", rank=rank, node=node, pid=os.getpid(), attempt=attempt, world_size=world_size)
     try:
-        run = RunDirectory(config.run_path)
-        _check_shared(run, mailbox, rank, node)
-        _log_to(run.log, place)
-        result = _train(config, run, arguments["workload"], mailbox, rank, world_size)
+        with open_run_storage(config, leave_out=("tensorboard/", "logs/", "pictures/")) as storage:
+            log = _open_log(config, storage.run, mailbox, rank, node)
+            _log_to(log, place)
+            result = _train(config, storage, arguments["workload"], mailbox, rank, world_size)
     except AnnlibError as error:
         # A message for the user, not a failure for Ray to try again.
         mailbox.post("error", message=str(error), exit_code=error.exit_code)
@@ -55,15 +57,16 @@ def train_loop(arguments: dict[str, Any]) -> None:
     except Exception as error:
         # A bug, or bad data, which would fail in the same way every time.
         logger.exception("the worker failed")
-        cause = f"rank {rank} on {node} failed: {type(error).__name__}: {error}. The traceback is in {run.log}."
-        mailbox.post("error", message=cause, exit_code=TrainingError.exit_code)
+        cause = f"rank {rank} on {node} failed: {type(error).__name__}: {error}"
+        message = f"{cause}. The traceback is in the log of {config.location}."
+        mailbox.post("error", message=message, exit_code=TrainingError.exit_code)
     else:
         if rank == 0:
             mailbox.post("result", **result)
 
 
 def _train(
-    config: RunConfig, run: RunDirectory, workload: Any, mailbox: Mailbox, rank: int, world_size: int
+    config: RunConfig, storage: RunStorage, workload: Any, mailbox: Mailbox, rank: int, world_size: int
 ) -> dict[str, Any]:
     import tensorflow as tf
 
@@ -79,6 +82,8 @@ def _train(
         strategy=tf.distribute.MultiWorkerMirroredStrategy(),
         stop_requested=lambda: watch is not None and watch.stop,
         save_requested=lambda: watch is not None and watch.wants_save(),
+        check_storage=storage.check,
+        flush_storage=storage.flush,
         on_saved=lambda: None if watch is None else watch.saved(),
         on_begin=lambda: mailbox.post("training", world_size=world_size) if rank == 0 else None,
         on_row=rows.add,
@@ -94,8 +99,16 @@ def _lost_peer_errors() -> tuple[type[Exception], ...]:
     return (tf.errors.OpError, ConnectionError)
 
 
-def _check_shared(run: RunDirectory, mailbox: Mailbox, rank: int, node: str) -> None:
-    """Raises StorageError where this node does not see what the driver has written."""
+def _open_log(config: RunConfig, run: RunDirectory, mailbox: Mailbox, rank: int, node: str) -> Path:
+    """Returns the file for this worker's log lines.
+
+    Raises:
+        StorageError: the storage is a directory that this node does not share with the driver's.
+    """
+    if is_remote(config.storage):
+        # An object store has no file that several processes could append to.
+        run.logs.mkdir(exist_ok=True)
+        return run.logs / f"{time.strftime('%Y%m%d-%H%M%S')}-rank-{rank}.log"
     try:
         is_shared = run.shared_probe.read_text() == mailbox.name
     except OSError:
@@ -106,6 +119,7 @@ def _check_shared(run: RunDirectory, mailbox: Mailbox, rank: int, node: str) -> 
             "share, received a directory of the driver's node alone. Give --storage a path that is mounted on all "
             "nodes, or a URI such as s3://bucket/runs."
         )
+    return run.log
 
 
 class _Rows:

@@ -1,0 +1,59 @@
+"""The directory that a process of a run works in: the one of `--storage`, or a copy that goes to an object store."""
+
+import contextlib
+import dataclasses
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+
+from annlib.artifacts import RunDirectory
+from annlib.config import RunConfig
+from annlib.storage import Mirror, Remote, is_remote
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class RunStorage:
+    """Where a run is kept.
+
+    Args:
+        run: the files, in this machine's file system.
+        check: raises StorageError when the object store has been away for too long; cheap.
+        flush: copies everything to the object store now; raises StorageError when it is away for too long.
+        refresh: fetches from the object store what other processes of the run have written, without checkpoints.
+    """
+
+    run: RunDirectory
+    check: Callable[[], None] = _nothing
+    flush: Callable[[], None] = _nothing
+    refresh: Callable[[], None] = _nothing
+
+
+@contextlib.contextmanager
+def open_run_storage(config: RunConfig, *, leave_out: Sequence[str] = ()) -> Iterator[RunStorage]:
+    """Gives the run's directory. What is written there is on the object store in the end.
+
+    Args:
+        config: the run's configuration.
+        leave_out: what not to fetch from the object store, such as "tensorboard/".
+
+    Raises:
+        StorageError: the object store cannot be read or written.
+    """
+    run = RunDirectory(config.run_path)
+    if not is_remote(config.storage):
+        yield RunStorage(run)
+        return
+    remote = Remote(config.location)
+    remote.probe()
+    run.path.mkdir(parents=True)
+    try:
+        with Mirror(run.path, remote, timeout_s=config.storage_timeout_s) as mirror:
+            mirror.pull(exclude=leave_out)
+            yield RunStorage(
+                run, check=mirror.check, flush=mirror.flush, refresh=lambda: mirror.pull(exclude=("checkpoints/",))
+            )
+    finally:
+        shutil.rmtree(run.path.parent, ignore_errors=True)
