@@ -30,7 +30,7 @@ def read(run: RunDirectory) -> list[dict[str, Any]]:
 
 
 def summary(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns {"attempts": number of starts that trained, "restarts": [{"cause", "seconds_lost"}], "world_sizes"}.
+    """Returns {"attempts": number of starts of the workers, "restarts": [{"cause", "seconds_lost"}], "world_sizes"}.
 
     The seconds are those from the event that ended training until the first steps have run again.
     """
@@ -47,5 +47,5 @@ def summary(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 restarts.append({"cause": ended["cause"], "seconds_lost": round(event["time"] - ended["time"], 1)})
                 ended = None
             has_trained = True
-    starts = [event for event in events if event["event"] == "training"]
+    starts = [event for event in events if event["event"] == "worker" and event["rank"] == 0]
     return {"attempts": len(starts), "restarts": restarts, "world_sizes": [event["world_size"] for event in starts]}

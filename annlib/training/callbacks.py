@@ -68,6 +68,15 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         if self._start.step:
             set_metric_state(self.model, self._start.metrics)
 
+    def on_train_end(self, logs: Any = None) -> None:
+        """Tells of the beginning where no steps were left to do."""
+        self._begin()
+
+    def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._context.on_begin()
+
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Starts the epoch's clock."""
         self._epoch = epoch
@@ -77,9 +86,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Saves within an epoch when it is time; the engine comes here after each chunk of steps."""
-        if not self._has_begun:
-            self._has_begun = True
-            self._context.on_begin()
+        self._begin()
         if batch + 1 < self._num_steps:
             self._save_when_due(self._epoch, batch + 1, must_save=False)
 

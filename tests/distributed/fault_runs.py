@@ -64,9 +64,9 @@ def metrics_of(run: Path) -> dict[str, Any]:
     return metrics
 
 
-def note_recovery(record_property: Any, run: Path) -> None:
+def note_recovery(record_property: Any, metrics: dict[str, Any]) -> None:
     """Prints the time from the fault to training again, for the table in the README."""
-    for restart in metrics_of(run)["restarts"]:
+    for restart in metrics["restarts"]:
         print(f"recovery: {restart['seconds_lost']} s after: {restart['cause']}")  # noqa: T201
         record_property("seconds_lost", restart["seconds_lost"])
 

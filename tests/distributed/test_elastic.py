@@ -1,5 +1,6 @@
 """A range of workers: the run grows with the cluster and shrinks with it, and its curve stays."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,8 +11,6 @@ from fault_runs import finish, history, metrics_of, note_recovery, start
 
 from annlib.artifacts import RunDirectory
 from annlib.training import attempts
-
-EPOCHS = "150"
 
 
 @pytest.fixture
@@ -34,29 +33,32 @@ def wait_for(condition: Callable[[], bool], *, timeout_s: float) -> None:
 
 @pytest.mark.faults
 def test_a_run_grows_and_shrinks_with_the_cluster(tmp_path: Path, nodes: Any, record_property: Any) -> None:
-    finish(start(tmp_path / "expected", "none", "never", "--epochs", EPOCHS))
-    process = start(tmp_path, "none", "never", "--num-workers", "1:2", "--epochs", EPOCHS, address=nodes.address)
+    finish(start(tmp_path / "expected", "none", "never", "--epochs", "1000"))
+    process = start(tmp_path, "none", "never", "--num-workers", "1:2", "--epochs", "100000", address=nodes.address)
     run = RunDirectory(tmp_path / "run")
 
-    def world_sizes() -> list[int]:
-        sizes: list[int] = attempts.summary(attempts.read(run))["world_sizes"]
-        return sizes
+    def num_trained() -> int:
+        return len([event for event in attempts.read(run) if event["event"] == "training"])
 
     try:
-        wait_for(lambda: world_sizes() == [1], timeout_s=90)
+        wait_for(lambda: num_trained() == 1, timeout_s=90)
         second = nodes.add_node(num_cpus=1)
-        wait_for(lambda: world_sizes() == [1, 2], timeout_s=60)
+        wait_for(lambda: num_trained() == 2, timeout_s=90)
         nodes.remove_node(second, allow_graceful=False)
-        wait_for(lambda: world_sizes() == [1, 2, 1], timeout_s=60)
-        finish(process)
+        wait_for(lambda: num_trained() == 3, timeout_s=90)
+        process.terminate()
+        finish(process, code=128 + signal.SIGTERM)
     finally:
         process.kill()
-    note_recovery(record_property, run.path)
-    assert [row["epoch"] for row in history(run.path)] == list(range(1, int(EPOCHS) + 1))
-    for one, other in zip(history(tmp_path / "expected/run"), history(run.path), strict=True):
+    summary = attempts.summary(attempts.read(run))
+    assert (summary["attempts"], summary["world_sizes"]) == (3, [1, 2, 1])
+    note_recovery(record_property, summary)
+    rows = history(run.path)
+    assert len(rows) < 1000
+    for one, other in zip(history(tmp_path / "expected/run"), rows, strict=False):
+        assert one["epoch"] == other["epoch"]
         for name in ("loss", "val_loss"):
             assert other[name] == pytest.approx(one[name], rel=1e-6)
-    assert len(metrics_of(run.path)["restarts"]) == 2
 
 
 def test_a_range_starts_with_what_there_is(tmp_path: Path, nodes: Any) -> None:

@@ -13,14 +13,16 @@ def event(kind: str, time: float, **values: object) -> dict[str, object]:
 def test_the_time_lost_is_from_the_first_failure_to_the_first_steps() -> None:
     events = [
         event("start", 0.0),
-        event("worker", 5.0, rank=0),
-        event("training", 10.0, world_size=2),
+        event("worker", 5.0, rank=1, world_size=2),
+        event("worker", 5.0, rank=0, world_size=2),
+        event("training", 10.0),
         event("failure", 20.0, cause="rank 1 was lost"),
         event("failure", 25.0, cause="rank 0 was lost"),
-        event("worker", 28.0, rank=0),
-        event("training", 31.5, world_size=2),
+        event("worker", 28.0, rank=0, world_size=2),
+        event("training", 31.5),
         event("resize", 50.0, cause="nodes came"),
-        event("training", 54.0, world_size=3),
+        event("worker", 52.0, rank=0, world_size=3),
+        event("training", 54.0),
     ]
     assert attempts.summary(events) == {
         "attempts": 3,
@@ -33,8 +35,8 @@ def test_the_time_lost_is_from_the_first_failure_to_the_first_steps() -> None:
 
 
 def test_a_driver_that_is_started_again_counts() -> None:
-    events = [event("start", 0.0), event("training", 3.0, world_size=1), event("start", 60.0)]
-    restarts = attempts.summary([*events, event("training", 65.0, world_size=1)])["restarts"]
+    events = [event("start", 0.0), event("training", 3.0), event("start", 60.0)]
+    restarts = attempts.summary([*events, event("training", 65.0)])["restarts"]
     assert restarts == [{"cause": "the driver was started again", "seconds_lost": 5.0}]
 
 
