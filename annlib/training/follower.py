@@ -25,6 +25,7 @@ class Follower:
         self._console = console
         self._epoch = len(run.read_history())
         self._nodes: dict[int, str] = {}
+        self._world_size = 0
         self._ended_at: float | None = None
 
     def take(self, message: dict[str, Any]) -> None:
@@ -39,6 +40,7 @@ class Follower:
             return
         if kind == "worker":
             self._nodes[message["rank"]] = message["node"]
+            self._world_size = message["world_size"]
         elif kind in ("failure", "resize"):
             nodes = ", ".join(sorted({self._nodes.get(rank, "an unknown node") for rank in message["ranks"]}))
             message["cause"] += f" on {nodes}" if nodes else ""
@@ -48,7 +50,7 @@ class Follower:
             self._print(f"the nodes of ranks {message['ranks']} are about to be taken away; saving until then")
         elif kind == "training" and self._ended_at is not None:
             seconds = time.time() - self._ended_at
-            self._print(f"training again after {seconds:.1f} s with {message['world_size']} workers")
+            self._print(f"training again after {seconds:.1f} s with {self._world_size} workers")
             self._ended_at = None
         attempts.note(self._run, message)
 

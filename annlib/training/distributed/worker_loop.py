@@ -1,5 +1,6 @@
 """What each Ray worker runs."""
 
+import dataclasses
 import hashlib
 import logging
 import os
@@ -47,7 +48,7 @@ def train_loop(arguments: dict[str, Any]) -> None:
         with open_run_storage(config, leave_out=("tensorboard/", "logs/", "pictures/")) as storage:
             log = _open_log(config, storage.run, mailbox, rank, node)
             _log_to(log, place)
-            result = _train(config, storage, arguments["workload"], mailbox, rank, world_size)
+            result = _train(config, storage, arguments["workload"], mailbox, attempt)
     except AnnlibError as error:
         # A message for the user, not a failure for Ray to try again.
         mailbox.post("error", message=str(error), exit_code=error.exit_code)
@@ -65,29 +66,35 @@ def train_loop(arguments: dict[str, Any]) -> None:
             mailbox.post("result", **result)
 
 
-def _train(
-    config: RunConfig, storage: RunStorage, workload: Any, mailbox: Mailbox, rank: int, world_size: int
-) -> dict[str, Any]:
+def _train(config: RunConfig, storage: RunStorage, workload: Any, mailbox: Mailbox, attempt: int) -> dict[str, Any]:
     import tensorflow as tf
 
     from annlib.training.worker import train_worker
 
+    place = ray.train.get_context()
+    rank, world_size = place.get_world_rank(), place.get_world_size()
     tf.config.threading.set_intra_op_parallelism_threads(config.cpus_per_worker)
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)
-    rows = _Rows(mailbox, config.name, world_size)
-    watch = _Watch(mailbox) if rank == 0 else None
     context = WorkerContext(
         rank=rank,
         strategy=tf.distribute.MultiWorkerMirroredStrategy(),
-        stop_requested=lambda: watch is not None and watch.stop,
-        save_requested=lambda: watch is not None and watch.wants_save(),
         check_storage=storage.check,
         flush_storage=storage.flush,
-        on_saved=lambda: None if watch is None else watch.saved(),
-        on_begin=lambda: mailbox.post("training", world_size=world_size) if rank == 0 else None,
+    )
+    if rank != 0:
+        return train_worker(config, workload, context)
+    rows, watch = _Rows(mailbox, config.name), _Watch(mailbox)
+    context = dataclasses.replace(
+        context,
+        stop_requested=lambda: watch.stop,
+        save_requested=watch.wants_save,
+        on_saved=watch.saved,
+        on_begin=lambda: mailbox.post("training"),
         on_row=rows.add,
     )
+    _gauge("annlib_world_size", "Workers that train together.", config.name).set(world_size)
+    _gauge("annlib_restarts", "Times that the workers were started again.", config.name).set(attempt - 1)
     result = train_worker(config, workload, context)
     rows.send()
     return result
@@ -122,24 +129,24 @@ def _open_log(config: RunConfig, run: RunDirectory, mailbox: Mailbox, rank: int,
     return run.log
 
 
+def _gauge(name: str, description: str, run_name: str) -> Gauge:
+    gauge = Gauge(name, description, ("run",))
+    gauge.set_default_tags({"run": run_name})
+    return gauge
+
+
 class _Rows:
     """Sends rows of the history to the driver, and shows the newest as Ray metrics; often enough, not each one."""
 
-    def __init__(self, mailbox: Mailbox, run_name: str, world_size: int) -> None:
+    def __init__(self, mailbox: Mailbox, run_name: str) -> None:
         self._mailbox = mailbox
         self._rows: list[dict[str, Any]] = []
         self._sent_at = 0.0
-        tags = {"run": run_name}
         self._gauges = {
-            "epoch": Gauge("annlib_epoch", "Completed epochs.", ("run",)),
-            "samples_per_s": Gauge("annlib_samples_per_second", "Samples trained per second.", ("run",)),
-            "loss": Gauge("annlib_loss", "Training loss of the last epoch.", ("run",)),
+            "epoch": _gauge("annlib_epoch", "Completed epochs.", run_name),
+            "samples_per_s": _gauge("annlib_samples_per_second", "Samples trained per second.", run_name),
+            "loss": _gauge("annlib_loss", "Training loss of the last epoch.", run_name),
         }
-        size = Gauge("annlib_world_size", "Workers that train together.", ("run",))
-        size.set_default_tags(tags)
-        size.set(world_size)
-        for gauge in self._gauges.values():
-            gauge.set_default_tags(tags)
 
     def add(self, row: dict[str, Any]) -> None:
         self._rows.append(row)
@@ -204,3 +211,6 @@ def _log_to(path: Path, place: str) -> None:
     annlib_logger = logging.getLogger("annlib")
     annlib_logger.addHandler(handler)
     annlib_logger.setLevel(logging.INFO)
+    annlib_logger.propagate = False
+    # It tells of every collective that it traces.
+    logging.getLogger("tensorflow").setLevel(logging.WARNING)
