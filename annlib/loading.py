@@ -1,9 +1,12 @@
 """Models that were saved, and the files of finished runs, read without running code that stands in them."""
 
+import atexit
 import json
 import logging
 import os
+import shutil
 import sys
+import tempfile
 import textwrap
 import zipfile
 import zlib
@@ -18,12 +21,14 @@ from annlib import hdf5
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.errors import CheckpointError, StorageError
+from annlib.storage import Remote, check_storage, describe, is_remote
 
 if TYPE_CHECKING:
     import keras
 
 logger = logging.getLogger(__name__)
 
+_NOT_FETCHED = ("checkpoints/", "tensorboard/", "pictures/", "logs/")
 MODEL_FILES = ("model.keras", "model.h5")
 _HDF5_ENDINGS = (".h5", ".hdf5")
 # Layers that hold or fetch code of their own.
@@ -44,7 +49,7 @@ def load(
 
     Args:
         path: a `.keras` file, an HDF5 file (`.h5`, `.hdf5`), or a directory with `model.keras` or else `model.h5`: a
-            run, or a checkpoint such as `checkpoints/epoch-00012`.
+            run, or a checkpoint such as `checkpoints/epoch-00012`; also as a URI such as s3://bucket/runs/name.
         compile: False leaves out loss, metrics and optimizer, which predictions do not need.
         custom_objects: classes and functions of your own by name, as for `keras.saving.load_model`.
 
@@ -56,7 +61,8 @@ def load(
         StorageError: there is no such file, no model in the directory, or it cannot be read.
         CheckpointError: the file is no model, is damaged, holds Python code, or names a class that is not known.
     """
-    file = _find_model_file(Path(path.path if isinstance(path, RunDirectory) else path).expanduser())
+    place = path.path if isinstance(path, RunDirectory) else _local_copy(os.fspath(path))
+    file = _find_model_file(place)
     model_config, training_config = _read_configs(file)
     _refuse_code(file, [model_config, training_config])
     if compile and not training_config:
@@ -83,15 +89,15 @@ def load(
         ) from error
 
 
-def open_run(path: Path) -> RunDirectory:
-    """Returns the directory of a finished run.
+def open_run(path: str | os.PathLike[str]) -> RunDirectory:
+    """Returns the directory of a finished run; of one on an object store, a copy until this process ends.
 
     Raises:
         StorageError: it is none, or the run is not finished.
     """
-    run = RunDirectory(path.expanduser().absolute())
+    run = RunDirectory(_local_copy(os.fspath(path)).absolute())
     if not run.config.is_file():
-        received = "no config.yaml in it" if path.expanduser().is_dir() else "no such directory"
+        received = "no config.yaml in it" if run.path.is_dir() else "no such directory"
         raise StorageError(
             f"{path} is not a run: expected a directory that jobs/train.py made, received {received}. Correct the path."
         )
@@ -101,6 +107,32 @@ def open_run(path: Path) -> RunDirectory:
             "without. Start the same jobs/train.py command again with its --name."
         )
     return run
+
+
+def _local_copy(location: str) -> Path:
+    """Returns a path; what is on an object store is fetched, but for what only training and people read."""
+    place = check_storage(location)
+    if not is_remote(place):
+        return Path(place)
+    directory = Path(tempfile.mkdtemp(prefix="annlib-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    parent, name = place.rsplit("/", 1)
+    is_file = name.endswith((".keras", *_HDF5_ENDINGS))
+    remote = Remote(parent if is_file else place)
+    try:
+        names = [name] if is_file else [found for found in remote.list() if not found.startswith(_NOT_FETCHED)]
+        for found in names:
+            remote.download(found, directory / found)
+    except FileNotFoundError:
+        raise StorageError(f"{place} does not exist: expected a model or a run there. Correct the URI.") from None
+    except OSError as error:
+        raise StorageError(
+            f"{place} cannot be read: expected an object store that answers, received {describe(error)}. Correct the "
+            "URI, or endpoint and credentials in the environment."
+        ) from None
+    if not names:
+        raise StorageError(f"{place} does not exist: expected a model or a run there. Correct the URI.")
+    return directory / name if is_file else directory
 
 
 def read_config(run: RunDirectory) -> RunConfig:

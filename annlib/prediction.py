@@ -104,8 +104,8 @@ def _write(table: "pd.DataFrame", signature: Signature, path: Path, ending: str)
         table.to_csv(path, index=False, lineterminator="\n")
         return
     import pandas as pd
-    import pyarrow  # type: ignore[import-untyped]
-    import pyarrow.parquet  # type: ignore[import-untyped]
+    import pyarrow
+    import pyarrow.parquet
 
     # What a CSV holds was kept as text; the features are known to be numbers.
     features = [name for name in signature.feature_names or () if name in table.columns]

@@ -1,29 +1,160 @@
-"""Placeholder until merged."""
+"""Object stores: `--storage s3://bucket/prefix` and `gs://bucket/prefix`, through pyarrow's file systems.
 
+Endpoint and credentials come from the standard environment variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL; GOOGLE_APPLICATION_CREDENTIALS.
+"""
+
+import contextlib
+import os
+import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+from annlib.artifacts import replacing
+from annlib.errors import ConfigError, StorageError
+
+if TYPE_CHECKING:
+    import pyarrow.fs
+
+SCHEMES = ("s3", "gs")
+# A request that takes longer is given up, and tried again by whoever made it, in seconds.
+CONNECT_TIMEOUT_S = 5.0
+REQUEST_TIMEOUT_S = 20.0
 
 
 def is_remote(storage: str) -> bool:
-    return storage.startswith(("s3://", "gs://"))
+    """Tells whether a storage is on an object store; a path or `file://` is not."""
+    return storage.split("://", maxsplit=1)[0] in SCHEMES and "://" in storage
 
 
 def check_storage(storage: str) -> str:
-    if is_remote(storage):
-        return storage.rstrip("/")
-    return str(Path(storage).expanduser().absolute())
+    """Returns a storage in its one form: an absolute path, or a URI without a slash at its end.
+
+    Raises:
+        ConfigError: the scheme is unknown, there is no bucket, or the URI holds credentials, which are not repeated.
+    """
+    if "://" not in storage:
+        return str(Path(storage).expanduser().absolute())
+    parts = urlsplit(storage)
+    if parts.scheme == "file":
+        return str(Path(unquote(parts.path)))
+    if parts.scheme not in SCHEMES:
+        raise ConfigError(
+            f"--storage has the scheme {parts.scheme}://: expected a path, or a URI with "
+            f"{', '.join(f'{scheme}://' for scheme in SCHEMES)} or file://. Correct it."
+        )
+    if "@" in parts.netloc or parts.query:
+        raise ConfigError(
+            "--storage holds credentials or options: expected scheme://bucket/prefix alone. Put them into the "
+            "standard environment variables, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL."
+        )
+    if not parts.netloc:
+        raise ConfigError(f"--storage {storage} names no bucket: expected {parts.scheme}://bucket/prefix. Correct it.")
+    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
 class Remote:
-    def __init__(self, uri: str) -> None: ...
-    def probe(self) -> None: ...
+    """A directory on an object store.
+
+    Args:
+        uri: as `check_storage` returns it.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        parts = urlsplit(uri)
+        self._path = f"{parts.netloc}{parts.path}"
+        self._files = _filesystem(parts.scheme)
+
+    def probe(self) -> None:
+        """Writes, reads and deletes a small file.
+
+        Raises:
+            StorageError: the store cannot be reached, has no such bucket, or denies it.
+        """
+        path = f"{self._path}/.probe"
+        try:
+            with self._files.open_output_stream(path) as stream:
+                stream.write(b"probe")
+            with self._files.open_input_stream(path) as stream:
+                stream.read()
+            self._files.delete_file(path)
+        except OSError as error:
+            raise StorageError(
+                f"{self.uri} cannot be written: expected a bucket that these credentials may write, received "
+                f"{describe(error)}. Correct --storage, or AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
+                "AWS_SECRET_ACCESS_KEY in the environment."
+            ) from None
+
+    def list(self) -> dict[str, int]:
+        """Returns the size of each file below the directory, in bytes, by its path from there."""
+        from pyarrow.fs import FileSelector, FileType
+
+        found = self._files.get_file_info(FileSelector(self._path, allow_not_found=True, recursive=True))
+        return {info.path[len(self._path) + 1 :]: info.size for info in found if info.type == FileType.File}
+
+    def upload(self, local: Path, name: str) -> None:
+        """Copies a file as it is now; a reader sees the old content or the new one."""
+        with local.open("rb") as source:
+            # Only what is there now: a log goes on growing.
+            left = os.fstat(source.fileno()).st_size
+            with self._files.open_output_stream(f"{self._path}/{name}") as target:
+                while left and (block := source.read(min(left, 2**20))):
+                    target.write(block)
+                    left -= len(block)
+
+    def download(self, name: str, local: Path) -> None:
+        """Copies a file here."""
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            replacing(local) as temporary,
+            self._files.open_input_stream(f"{self._path}/{name}") as source,
+            temporary.open("wb") as target,
+        ):
+            shutil.copyfileobj(source, target, 2**20)
+
+    def delete(self, name: str) -> None:
+        """Removes a file, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self._files.delete_file(f"{self._path}/{name}")
 
 
-class Mirror:
-    def __init__(self, directory: Path, remote: Remote, *, timeout_s: float) -> None: ...
-    def __enter__(self) -> "Mirror":
-        return self
+def describe(error: OSError) -> str:
+    """Returns the reason in an object store's error, in one line."""
+    text = " ".join(str(error).split())
+    for sign, reason in (
+        ("NO_SUCH_BUCKET", "no such bucket"),
+        ("does not exist", "no such bucket"),
+        ("ACCESS_DENIED", "access denied"),
+        ("INVALID_ACCESS_KEY_ID", "an unknown access key"),
+        ("SIGNATURE_DOES_NOT_MATCH", "a wrong secret key"),
+        ("SignatureDoesNotMatch", "a wrong secret key"),
+        ("NETWORK_CONNECTION", "no answer"),
+        ("curlCode", "no answer"),
+    ):
+        if sign in text:
+            return reason
+    return text[:300]
 
-    def __exit__(self, *args: object) -> None: ...
-    def check(self) -> None: ...
-    def flush(self) -> None: ...
-    def pull(self, *, exclude: object) -> None: ...
+
+def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":
+    from pyarrow import fs
+
+    if scheme == "gs":
+        return fs.GcsFileSystem()
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    parts = urlsplit(endpoint or "https://")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    return fs.S3FileSystem(
+        endpoint_override=parts.netloc or None,
+        scheme=parts.scheme,
+        # Amazon's own is found by the bucket; other stores do not care.
+        region=region or ("us-east-1" if endpoint else None),
+        connect_timeout=CONNECT_TIMEOUT_S,
+        request_timeout=REQUEST_TIMEOUT_S,
+        # Waiting longer, and telling about it, is up to the caller.
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=2),
+        allow_bucket_creation=False,
+        background_writes=False,
+    )

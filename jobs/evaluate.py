@@ -14,12 +14,13 @@ from annlib.artifacts import check_can_be_written, write_atomically
 from annlib.command import Parser, run_command
 from annlib.evaluation import evaluate_run, figures_tables
 from annlib.loading import open_run
+from annlib.storage import check_storage
 
 
 def main() -> int:
     """Parses the command line, evaluates and prints the figures; returns the exit code."""
     parser = Parser(prog="jobs/evaluate.py", description="Evaluate the model of a finished run on one of its splits.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory that jobs/train.py made")
+    parser.add_argument("run", metavar="RUN", help="run directory that jobs/train.py made, a path or a URI")
     parser.add_argument("--data-dir", type=Path, help="directory with the raw data files (default: the run's)")
     parser.add_argument(
         "--split", choices=("train", "validation", "test"), default="test", help="part of the data (default: test)"
@@ -37,7 +38,7 @@ def main() -> int:
             console.print(table)
         if arguments.json is not None:
             write_atomically(arguments.json, json.dumps(figures, indent=2, allow_nan=False).encode())
-        console.print(str(run.path), highlight=False, soft_wrap=True)
+        console.print(check_storage(arguments.run), highlight=False, soft_wrap=True)
         return 0
 
     return run_command(command)

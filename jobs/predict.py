@@ -16,7 +16,7 @@ from annlib.prediction import predict_file
 def main() -> int:
     """Parses the command line and predicts; returns the exit code."""
     parser = Parser(prog="jobs/predict.py", description="Predict the samples of a file with a finished run.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="run directory that jobs/train.py made")
+    parser.add_argument("run", metavar="RUN", help="run directory that jobs/train.py made, a path or a URI")
     parser.add_argument(
         "input",
         type=Path,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
-from annlib.storage import Mirror, Remote, is_remote
+from annlib.mirror import Mirror
+from annlib.storage import Remote, is_remote
 
 
 def _nothing() -> None:
