@@ -73,7 +73,7 @@ class RunConfig(BaseModel):
         default=3, ge=0, description="times that Ray starts all workers again, from the last checkpoint, after a loss"
     )
     worker_timeout_s: float = Field(
-        default=20.0, gt=0, description="seconds after which a Ray worker that does not answer counts as lost"
+        default=15.0, gt=0, description="seconds after which a Ray worker that does not answer counts as lost"
     )
     start_timeout_s: float = Field(
         default=600.0, gt=0, description="seconds to wait for the Ray workers to start, also after a loss"

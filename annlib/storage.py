@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SCHEMES = ("s3", "gs")
 # A request that takes longer is given up, and tried again by whoever made it, in seconds.
 CONNECT_TIMEOUT_S = 5.0
-REQUEST_TIMEOUT_S = 20.0
+REQUEST_TIMEOUT_S = 10.0
 
 
 def is_remote(storage: str) -> bool:
@@ -124,10 +124,11 @@ def describe(error: OSError) -> str:
     """Returns the reason in an object store's error, in one line."""
     text = " ".join(str(error).split())
     for sign, reason in (
+        ("INVALID_ACCESS_KEY_ID", "an unknown access key"),
+        ("access key", "an unknown access key"),
         ("NO_SUCH_BUCKET", "no such bucket"),
         ("does not exist", "no such bucket"),
         ("ACCESS_DENIED", "access denied"),
-        ("INVALID_ACCESS_KEY_ID", "an unknown access key"),
         ("SIGNATURE_DOES_NOT_MATCH", "a wrong secret key"),
         ("SignatureDoesNotMatch", "a wrong secret key"),
         ("NETWORK_CONNECTION", "no answer"),

@@ -32,12 +32,12 @@ def start(storage: Path, fault: str, moment: str, *flags: str, address: str = "l
     )
 
 
-def finish(process: Faulty, *, code: int = 0) -> str:
+def finish(process: Faulty, *, code: int | tuple[int, ...] = 0) -> str:
     try:
         out, err = process.communicate(timeout=TIMEOUT_S)
     finally:
         process.kill()
-    assert process.returncode == code, out + err
+    assert process.returncode in (code if isinstance(code, tuple) else (code,)), out + err
     return out + err
 
 
@@ -86,3 +86,9 @@ def workers_of(driver: int) -> list[int]:
         except OSError:
             continue
     return sorted(found)
+
+
+def errors_of(text: str) -> list[str]:
+    """Returns the error lines of an error stream, on which `faulty.py` also has what TensorFlow writes."""
+    assert "Traceback" not in text, text
+    return [line for line in text.splitlines() if line.startswith("error: ")]

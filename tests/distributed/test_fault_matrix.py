@@ -59,9 +59,17 @@ DRIVER_FAULTS = [
 @pytest.mark.parametrize(("fault", "moment", "num_workers"), DRIVER_FAULTS)
 def test_a_lost_or_stopped_driver(tmp_path: Path, undisturbed: Path, fault: str, moment: str, num_workers: str) -> None:
     flags = ["--num-workers", num_workers]
-    code = {"driver": -signal.SIGKILL, "sigterm": 128 + signal.SIGTERM}[fault]
-    out = finish(start(tmp_path, fault, moment, *flags), code=code)
+    code = -signal.SIGKILL if fault == "driver" else 128 + signal.SIGTERM
     run = tmp_path / "run"
+    process = start(tmp_path, fault, moment, *flags)
+    if (fault, moment) == ("sigterm", "last-epoch"):
+        # The signal may come after the last step, when there is nothing left to stop.
+        out = finish(process, code=(0, code))
+        if process.returncode == 0:
+            assert_same(run, undisturbed)
+            return
+    else:
+        out = finish(process, code=code)
     assert not (run / "metrics.json").exists()
     if fault == "sigterm":
         assert "interrupted after epoch" in out
