@@ -67,7 +67,7 @@ def test_a_run_leaves_everything_there_and_goes_on_from_there(
     assert "interrupted after epoch" in out
     out = finish(start_remote(tmp_path, "sigterm", "first-epoch", *flags))
     assert "resuming after epoch" in out
-    assert out.splitlines()[-1] == f"s3://bucket/{tmp_path.name}/run"
+    assert f"\ns3://bucket/{tmp_path.name}/run\n" in out
     run = fetch(tmp_path)
     assert_same(run, undisturbed)
     names = {path.name for path in run.iterdir()}
