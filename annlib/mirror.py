@@ -15,7 +15,7 @@ from annlib.storage import Remote, describe
 logger = logging.getLogger(__name__)
 
 # Between two looks at the directory, in seconds.
-EVERY_S = 1.0
+EVERY_S = 0.5
 # Between two attempts while the store is away: doubled each time, in seconds.
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 # A file that grows, such as events of TensorBoard, is copied whole again; a large one this often only, in seconds.

@@ -61,6 +61,7 @@ def test_a_run_grows_and_shrinks_with_the_cluster(tmp_path: Path, nodes: Any, re
             assert other[name] == pytest.approx(one[name], rel=1e-6)
 
 
+@pytest.mark.faults
 def test_a_range_starts_with_what_there_is(tmp_path: Path, nodes: Any) -> None:
     out = finish(start(tmp_path, "none", "never", "--num-workers", "1:4", address=nodes.address))
     assert metrics_of(tmp_path / "run")["world_sizes"] == [1], out

@@ -27,10 +27,7 @@ WORKER_FAULTS = [
     for moment in MOMENTS
 ]
 # A checkpoint to damage is there from the second epoch on at the latest.
-WORKER_FAULTS += [
-    pytest.param(fault, "last-epoch", marks=() if fault == "corrupt" else pytest.mark.faults)
-    for fault in ("corrupt", "truncate")
-]
+WORKER_FAULTS += [pytest.param(fault, "last-epoch", marks=pytest.mark.faults) for fault in ("corrupt", "truncate")]
 
 
 @pytest.mark.parametrize(("fault", "moment"), WORKER_FAULTS)

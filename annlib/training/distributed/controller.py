@@ -70,6 +70,9 @@ def _describe_ranks(errors: Mapping[int, BaseException]) -> tuple[list[int], str
         if ranks:
             return ranks, f"the process of rank {', '.join(map(str, ranks))} {kind}"
     rank, error = min(errors.items())
+    if "Collective" in str(error):
+        # Met before Ray has seen which process is gone.
+        return [rank], f"rank {rank} lost its connection to another worker"
     # Ray's message of a worker's exception is the traceback, whose last line is the exception itself.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return [rank], f"rank {rank} failed: {lines[-1] if lines else type(error).__name__}"
