@@ -1,0 +1,186 @@
+"""Jobs on a Ray cluster with token authentication, submitted with `jobs/submit.py` and with Ray's own commands."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+TOKEN = "test-token-0123456789abcdef0123456789abcdef"
+
+
+class Cluster(NamedTuple):
+    url: str
+    metrics_port: int
+    environment: dict[str, str]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    # Ray's sockets need a short path.
+    directory = Path(f"/tmp/annlib-{os.getpid()}")
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text(TOKEN)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    environment |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+    }
+    port, dashboard, metrics = free_port(), free_port(), free_port()
+    command = [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats", "--num-cpus=2"]
+    command += [f"--port={port}", f"--dashboard-port={dashboard}", "--dashboard-host=127.0.0.1"]
+    command += ["--node-ip-address=127.0.0.1", f"--temp-dir={directory}", f"--metrics-export-port={metrics}"]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", dashboard), timeout=1).close()
+                break
+            except OSError:
+                assert time.monotonic() < deadline, "the cluster did not start"
+                time.sleep(0.2)
+        yield Cluster(f"http://127.0.0.1:{dashboard}", metrics, environment)
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=60)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def submit(cluster: Cluster, *words: str, **environment: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "jobs/submit.py", "--address", cluster.url, *words],
+        cwd=ROOT,
+        env={**cluster.environment, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]", *, timeout_s: float = 200) -> tuple[int, str, str]:
+    try:
+        out, err = process.communicate(timeout=timeout_s)
+    finally:
+        process.kill()
+    return process.returncode, out, err
+
+
+def job(storage: Path, name: str, *flags: str) -> list[str]:
+    return ["--", "python", "jobs/train.py", "digits", "--storage", str(storage), "--name", name, *flags]
+
+
+def metrics_of(cluster: Cluster) -> str:
+    """Returns what Prometheus reads from the node."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{cluster.metrics_port}", timeout=10) as answer:
+        text: str = answer.read().decode()
+        return text
+
+
+def test_a_job_that_succeeds_returns_0_and_shows_its_log_once(cluster: Cluster, tmp_path: Path) -> None:
+    code, out, err = finish(submit(cluster, *job(tmp_path, "good", "--epochs", "30", "--num-workers", "2")))
+    assert code == 0, out + err
+    assert out.count(f"\n{tmp_path}/good\n") == 1
+    assert out.splitlines()[-1].endswith("succeeded, exit code 0")
+    assert (tmp_path / "good/metrics.json").exists()
+    for path in (tmp_path / "good").rglob("*"):
+        if path.is_file():
+            assert TOKEN.encode() not in path.read_bytes(), path
+    assert TOKEN not in out + err
+
+
+def test_a_job_with_bad_input_returns_2(cluster: Cluster, tmp_path: Path) -> None:
+    code, out, _ = finish(submit(cluster, *job(tmp_path, "bad", "--epochs", "-1")))
+    assert code == 2
+    assert "epochs from the command line is wrong" in out
+
+
+def test_a_stopped_job_leaves_a_checkpoint_and_returns_143(cluster: Cluster, tmp_path: Path) -> None:
+    flags = ["--epochs", "100000", "--num-workers", "2"]
+    process = submit(cluster, "--submission-id", "stopped", *job(tmp_path, "long", *flags))
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "long/history.csv").exists():
+            assert time.monotonic() < deadline, "no epoch came"
+            time.sleep(0.2)
+        metrics = urllib.request.urlopen(f"http://127.0.0.1:{cluster.metrics_port}", timeout=10)
+        assert metrics.status == 200
+        stop = [str(BIN / "ray"), "job", "stop", "--address", cluster.url, "stopped"]
+        subprocess.run(stop, env=cluster.environment, check=True, capture_output=True, timeout=120)
+        code, out, err = finish(process)
+    finally:
+        process.kill()
+    assert code == 143, out + err
+    assert "interrupted after epoch" in out
+    assert list((tmp_path / "long/checkpoints").glob("epoch-*"))
+    logs = [str(BIN / "ray"), "job", "logs", "--address", cluster.url, "stopped"]
+    shown = subprocess.run(logs, env=cluster.environment, check=True, capture_output=True, text=True, timeout=120)
+    assert "interrupted after epoch" in shown.stdout
+
+
+@pytest.mark.parametrize("token", ["wrong-token-77aa", None])
+def test_without_the_token_nothing_is_submitted(cluster: Cluster, tmp_path: Path, token: str | None) -> None:
+    path = tmp_path / "token"
+    path.write_text(token or TOKEN)
+    mode = "disabled" if token is None else "token"
+    code, out, err = finish(
+        submit(cluster, "--", "true", RAY_AUTH_TOKEN_PATH=str(path), RAY_AUTH_MODE=mode), timeout_s=60
+    )
+    assert code == 2, out + err
+    assert len(err.splitlines()) == 1, err
+    assert "expected its token, received" in err
+    assert "77aa" not in out + err
+
+
+def test_no_server_is_one_line(cluster: Cluster) -> None:
+    process = submit(cluster._replace(url=f"http://127.0.0.1:{free_port()}"), "--", "true")
+    code, _, err = finish(process, timeout_s=60)
+    assert code == 2
+    assert len(err.splitlines()) == 1, err
+    assert "no Ray job server answers at" in err
+
+
+def test_annlib_that_travels_with_the_job_is_the_one_that_runs(cluster: Cluster, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for name in ("annlib", "jobs"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    source = copy / "annlib/training/worker.py"
+    source.write_text(source.read_text() + '\nlogger.warning("this copy runs: %s", __file__)\n')
+    flags = ["--epochs", "2", "--num-workers", "1"]
+    code, out, err = finish(submit(cluster, "--working-dir", str(copy), *job(tmp_path, "copy-run", *flags)))
+    assert code == 0, out + err
+    assert "this copy runs: " in (tmp_path / "copy-run/run.log").read_text()
+    assert "runtime_resources" in (tmp_path / "copy-run/run.log").read_text()
+
+
+def test_rays_own_command_works_as_in_the_readme(cluster: Cluster, tmp_path: Path) -> None:
+    command = [str(BIN / "ray"), "job", "submit", "--address", cluster.url, "--working-dir", ".", *job(tmp_path, "ray")]
+    done = subprocess.run(
+        [*command, "--epochs", "2", "--num-workers", "2"],
+        cwd=ROOT,
+        env=cluster.environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "ray/metrics.json").exists()
