@@ -96,7 +96,7 @@ def nodes() -> Iterator[Any]:
 def test_a_lost_or_drained_node(
     tmp_path: Path, undisturbed: Path, nodes: Any, fault: str, moment: str, record_property: Any
 ) -> None:
-    before = list(nodes.list_all_nodes)
+    before = list(nodes.worker_nodes)
     flags = ["--num-workers", "2", *(["--epochs", "60"] if fault == "drain" else [])]
     try:
         process = start(tmp_path, fault, moment, *flags, address=nodes.address)
@@ -105,7 +105,7 @@ def test_a_lost_or_drained_node(
         for node in before:
             if not node.live_processes() or fault == "drain":
                 nodes.remove_node(node)
-        while len(nodes.list_all_nodes) < 4:
+        while len(nodes.worker_nodes) < 3:
             nodes.add_node(num_cpus=1)
     run = tmp_path / "run"
     if fault == "drain":

@@ -117,8 +117,9 @@ def test_a_stopped_job_leaves_a_checkpoint_and_returns_143(cluster: Cluster, tmp
     flags = ["--epochs", "100000", "--num-workers", "2"]
     process = submit(cluster, "--submission-id", "stopped", *job(tmp_path, "long", *flags))
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while not (tmp_path / "long/history.csv").exists():
+            assert process.poll() is None, process.communicate()
             assert time.monotonic() < deadline, "no epoch came"
             time.sleep(0.2)
         metrics = urllib.request.urlopen(f"http://127.0.0.1:{cluster.metrics_port}", timeout=10)
