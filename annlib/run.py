@@ -1,6 +1,7 @@
 """One run from its configuration to its last file: what `jobs/train.py` calls."""
 
 import contextlib
+import errno
 import importlib.metadata
 import json
 import logging
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
-from annlib.errors import ClusterError
+from annlib.errors import ClusterError, StorageError
 from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # As shells do it: 130 after Ctrl-C, 143 after SIGTERM.
 EXIT_SIGNAL = 128
+# No space, over quota, read-only, a failing disk, a network file system that went away.
+_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
 _PACKAGES = ("annlib", "tensorflow", "keras", "ray", "numpy", "scikit-learn")
 
 
@@ -48,8 +51,18 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         AnnlibError: bad input, before anything was written; or training could not go on.
     """
     workload.check(config)
-    with open_run_storage(config) as storage:
-        return _train(config, workload, storage, console)
+    try:
+        with open_run_storage(config) as storage:
+            return _train(config, workload, storage, console)
+    except OSError as error:
+        # Workers wait for a storage that is away; what the driver writes at the start and the end is not worth that.
+        if error.errno not in _STORAGE_ERRORS:
+            raise
+        raise StorageError(
+            f"the storage {config.location} failed: expected to write {error.filename or 'a file'}, received "
+            f"{error.strerror}. Mend it or make room, then start the same command again: it goes on from the last "
+            "checkpoint."
+        ) from error
 
 
 def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: Console) -> int:

@@ -1,10 +1,13 @@
 """The starts of a run's workers and what ended them: `attempts.jsonl`, a line an event, written by the driver."""
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from annlib.artifacts import RunDirectory
+
+logger = logging.getLogger(__name__)
 
 
 def note(run: RunDirectory, message: Mapping[str, Any]) -> None:
@@ -16,8 +19,12 @@ def note(run: RunDirectory, message: Mapping[str, Any]) -> None:
             there; "training", its first steps have run; "failure", workers were lost; "resize", nodes came or went;
             "preemption", a node is about to be taken away.
     """
-    with run.attempts.open("a") as file:
-        file.write(json.dumps(message) + "\n")
+    try:
+        with run.attempts.open("a") as file:
+            file.write(json.dumps(message) + "\n")
+    except OSError as error:
+        # Training bears with storage that is away, and so does this.
+        logger.warning("%s could not be noted: %s", message["event"], error)
 
 
 def read(run: RunDirectory) -> list[dict[str, Any]]:

@@ -58,14 +58,17 @@ def train(
     mailbox = Mailbox()
     run.shared_probe.write_text(mailbox.name)
     failures: list[BaseException] = []
+    is_followed = threading.Event()
+    is_followed.set()
     try:
         with tempfile.TemporaryDirectory(prefix="annlib-ray-", ignore_cleanup_errors=True) as ray_directory:
             trainer = _trainer(config, workload, mailbox, ray_directory)
             # Ray's own handler of Ctrl-C, set by a `fit` in the main thread, ends the workers without a checkpoint.
-            thread = threading.Thread(target=_fit, args=(trainer, failures), daemon=True)
+            thread = threading.Thread(target=_fit, args=(trainer, failures, is_followed), daemon=True)
             thread.start()
             result = _follow(thread, mailbox, config, on_message, stop_requested)
     finally:
+        is_followed.clear()
         run.shared_probe.unlink(missing_ok=True)
         mailbox.clear()
     if result is None:
@@ -99,12 +102,14 @@ def _trainer(config: RunConfig, workload: Workload, mailbox: Mailbox, ray_direct
     )
 
 
-def _fit(trainer: TensorflowTrainer, failures: list[BaseException]) -> None:
+def _fit(trainer: TensorflowTrainer, failures: list[BaseException], is_followed: threading.Event) -> None:
     try:
         trainer.fit()
     except BaseException as error:
-        logger.exception("Ray Train failed")
-        failures.append(error)
+        # After a worker's own error nobody waits for the others: Ray ends them when the driver leaves.
+        if is_followed.is_set():
+            logger.exception("Ray Train failed")
+            failures.append(error)
 
 
 def _follow(
