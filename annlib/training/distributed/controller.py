@@ -1,16 +1,19 @@
-"""What runs in Ray Train's controller: notes of failures, and a checkpoint before the number of workers changes."""
+"""What runs in Ray Train's controller: notes of failures, a checkpoint before a resize, and the end on request."""
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any
 
+import ray
 from ray.exceptions import RayActorError
 from ray.train import UserCallback
 from ray.train.v2._internal.exceptions import WorkerHealthCheckTimeoutError
 
-# Not public, but what `RunConfig.callbacks` takes beside `UserCallback`; nothing public is called before a resize.
-from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+# Not public, but what `RunConfig.callbacks` takes beside `UserCallback`; nothing public is called before a resize, or
+# at the start.
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerGroupCallback
 
 from annlib.training.distributed.mailbox import Mailbox
 
@@ -18,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # How long a resize waits for the workers' checkpoint, in seconds. Without one, steps since the last one are repeated.
 SAVE_TIMEOUT_S = 15.0
+# How often the controller looks whether it shall end, in seconds.
+WATCH_EVERY_S = 0.2
 
 
 class NoteFailures(UserCallback):  # type: ignore[misc]  # Ray has no types that mypy can use
@@ -50,6 +55,27 @@ class SaveBeforeResize(WorkerGroupCallback):  # type: ignore[misc]
         while not self._mailbox.is_set(f"saved/{self._num_resizes}") and time.monotonic() < deadline:
             time.sleep(0.1)
         self._mailbox.post("resize", cause="nodes came or went", ranks=[])
+
+
+class EndOnRequest(ControllerCallback):  # type: ignore[misc]
+    """Ends the workers, and then the controller itself, when the driver asks for it.
+
+    `fit` has returned before the driver disconnects: a thread that still waits for an answer then ends the process.
+    """
+
+    def __init__(self, mailbox_name: str) -> None:
+        self._mailbox = Mailbox(mailbox_name)
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        """Called by Ray Train before anything else."""
+        # What Ray Train itself does on Ctrl-C.
+        controller = ray.get_runtime_context().current_actor
+        threading.Thread(target=self._watch, args=(controller,), daemon=True).start()
+
+    def _watch(self, controller: Any) -> None:
+        while not self._mailbox.is_set("end"):
+            time.sleep(WATCH_EVERY_S)
+        controller.abort.remote()
 
 
 def describe(failures: list[BaseException]) -> str:

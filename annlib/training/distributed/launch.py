@@ -15,7 +15,7 @@ from ray.train.tensorflow import TensorflowTrainer
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.errors import AnnlibError, ClusterError, TrainingError
-from annlib.training.distributed.controller import NoteFailures, SaveBeforeResize, describe
+from annlib.training.distributed.controller import EndOnRequest, NoteFailures, SaveBeforeResize, describe
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.distributed.worker_loop import train_loop
 from annlib.training.workload import Workload
@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.2
 # A worker that failed by itself leaves the others waiting for it; after this time they are ended.
 ERROR_GRACE_S = 3.0
+# How long the driver waits until they are ended, in seconds.
+END_TIMEOUT_S = 20.0
 # How often Ray Train looks for nodes that have come, in seconds; the default is 60 s.
 RESIZE_EVERY_S = 10.0
 
@@ -66,9 +68,13 @@ def train(
             # Ray's own handler of Ctrl-C, set by a `fit` in the main thread, ends the workers without a checkpoint.
             thread = threading.Thread(target=_fit, args=(trainer, failures, is_followed), daemon=True)
             thread.start()
-            result = _follow(thread, mailbox, config, on_message, stop_requested)
+            try:
+                result = _follow(thread, mailbox, config, on_message, stop_requested)
+            finally:
+                is_followed.clear()
+                mailbox.set("end")
+                thread.join(END_TIMEOUT_S)
     finally:
-        is_followed.clear()
         run.shared_probe.unlink(missing_ok=True)
         mailbox.clear()
     if result is None:
@@ -97,7 +103,7 @@ def _trainer(config: RunConfig, workload: Workload, mailbox: Mailbox, ray_direct
             # Reporting them to Ray would make training wait for its queue, and stop with the storage.
             storage_path=ray_directory,
             failure_config=FailureConfig(max_failures=config.max_failures),
-            callbacks=[NoteFailures(mailbox.name), SaveBeforeResize(mailbox.name)],
+            callbacks=[EndOnRequest(mailbox.name), NoteFailures(mailbox.name), SaveBeforeResize(mailbox.name)],
         ),
     )
 
@@ -106,7 +112,7 @@ def _fit(trainer: TensorflowTrainer, failures: list[BaseException], is_followed:
     try:
         trainer.fit()
     except BaseException as error:
-        # After a worker's own error nobody waits for the others: Ray ends them when the driver leaves.
+        # After a worker's own error nobody waits for the others.
         if is_followed.is_set():
             logger.exception("Ray Train failed")
             failures.append(error)
