@@ -98,7 +98,10 @@ def _fit(
     """Returns all rows of the history."""
     others = [best, *_callbacks_on_a_monitor(config)]
     x, validation_x = signature.model_inputs(data.train.x), signature.model_inputs(data.validation.x)
-    tensorboard = TensorBoard(run.tensorboard, x, histogram_freq=config.histogram_freq) if context.rank == 0 else None
+    tensorboard = None
+    if context.rank == 0:
+        storage = StoragePatience(config.storage_timeout_s)
+        tensorboard = TensorBoard(run.tensorboard, x, histogram_freq=config.histogram_freq, storage=storage)
 
     def on_row(row: dict[str, Any]) -> None:
         context.on_row(row)

@@ -10,6 +10,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import annlib
+from annlib.errors import StorageError
 from annlib.training import callback_state
 from annlib.training.best import BestCheckpoint
 from annlib.training.storage_patience import StoragePatience
@@ -103,7 +104,7 @@ def test_arguments_of_the_constructor_are_not_state() -> None:
 
 
 def test_tensorboard_gets_every_epoch_under_keras_names(tmp_path: Path) -> None:
-    board = TensorBoard(tmp_path, X, histogram_freq=2)
+    board = TensorBoard(tmp_path, X, histogram_freq=2, storage=STORAGE)
     rows = []
 
     def add(epoch: int, logs: Any) -> None:
@@ -128,3 +129,10 @@ def test_tensorboard_gets_every_epoch_under_keras_names(tmp_path: Path) -> None:
     histograms = [tag for tag in tags if tag.endswith(("kernel", "bias"))]
     assert len(histograms) == 4
     assert [point.step for point in found["train"].Tensors(histograms[0])] == [2, 4]
+
+
+def test_event_files_that_cannot_be_opened_are_an_error_of_the_storage(tmp_path: Path) -> None:
+    (tmp_path / "train").write_text("in the way")
+    board = TensorBoard(tmp_path, X, histogram_freq=0, storage=StoragePatience(0.1))
+    with pytest.raises(StorageError, match="--storage-timeout-s waits longer"):
+        annlib.fit(build(), X, Y, epochs=1, callbacks=[board], **ARGUMENTS)
