@@ -1,10 +1,12 @@
 """Object stores: `--storage s3://bucket/prefix` and `gs://bucket/prefix`, through pyarrow's file systems.
 
 Endpoint and credentials come from the standard environment variables: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
-AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL; GOOGLE_APPLICATION_CREDENTIALS.
+AWS_SESSION_TOKEN, AWS_REGION, AWS_ENDPOINT_URL_S3 or AWS_ENDPOINT_URL; GOOGLE_APPLICATION_CREDENTIALS, and
+STORAGE_EMULATOR_HOST, which names a server that takes anybody.
 """
 
 import contextlib
+import datetime
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +19,12 @@ from annlib.errors import ConfigError, StorageError
 if TYPE_CHECKING:
     import pyarrow.fs
 
-SCHEMES = ("s3", "gs")
+# By scheme, what the environment says about endpoint and credentials.
+_VARIABLES = {
+    "s3": "AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+}
+SCHEMES = tuple(_VARIABLES)
 # A request that takes longer is given up, and tried again by whoever made it, in seconds.
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
@@ -83,8 +90,7 @@ class Remote:
         except OSError as error:
             raise StorageError(
                 f"{self.uri} cannot be written: expected a bucket that these credentials may write, received "
-                f"{describe(error)}. Correct --storage, or AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and "
-                "AWS_SECRET_ACCESS_KEY in the environment."
+                f"{describe(error)}. Correct --storage, or {_VARIABLES[urlsplit(self.uri).scheme]} in the environment."
             ) from None
 
     def list(self) -> dict[str, int]:
@@ -133,6 +139,8 @@ def describe(error: OSError) -> str:
         ("SignatureDoesNotMatch", "a wrong secret key"),
         ("NETWORK_CONNECTION", "no answer"),
         ("curlCode", "no answer"),
+        ("OAuth2 access token", "no access token for these credentials"),
+        ("CURL error", "no answer"),
     ):
         if sign in text:
             return reason
@@ -143,7 +151,14 @@ def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":
     from pyarrow import fs
 
     if scheme == "gs":
-        return fs.GcsFileSystem()
+        emulator = urlsplit(os.environ.get("STORAGE_EMULATOR_HOST", ""))
+        return fs.GcsFileSystem(
+            anonymous=bool(emulator.netloc),
+            endpoint_override=emulator.netloc or None,
+            scheme=emulator.scheme or "https",
+            # Waiting longer, and telling about it, is up to the caller.
+            retry_time_limit=datetime.timedelta(seconds=REQUEST_TIMEOUT_S),
+        )
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     parts = urlsplit(endpoint or "https://")
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

@@ -7,7 +7,8 @@ from typing import Any
 
 import hosts
 import pytest
-from fault_runs import FLAGS, HERE, assert_same, finish, metrics_of, note_recovery
+from fault_runs import FLAGS, HERE, assert_same, errors_of, finish, metrics_of, note_recovery
+from fault_runs import start as start_here
 from hosts import wait_for
 
 from annlib.artifacts import RunDirectory
@@ -19,10 +20,8 @@ pytestmark = pytest.mark.faults
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run directory of one process, undisturbed."""
-    from fault_runs import start
-
     storage = tmp_path_factory.mktemp("expected")
-    finish(start(storage, "none", "never"))
+    finish(start_here(storage, "none", "never"))
     return storage / "run"
 
 
@@ -36,6 +35,10 @@ def start(cluster: hosts.Cluster, storage: Path, moment: str, *flags: str) -> "s
     """Starts a run on the head that waits at `moment` until the test takes the marker away."""
     program = ["python", str(HERE / "faulty.py"), "wait", moment, str(storage / "marker")]
     return cluster.start(*program, "--storage", str(storage), "--name", "run", *FLAGS, *flags)
+
+
+def events(run: Path) -> list[str]:
+    return [event["event"] for event in attempts.read(RunDirectory(run))]
 
 
 def host_of_rank(workers: list[hosts.Host], run: Path, rank: int) -> hosts.Host:
@@ -80,3 +83,61 @@ def test_a_host_that_is_cut_off_is_replaced(
     metrics = metrics_of(tmp_path / "run")
     assert (metrics["attempts"], len(metrics["restarts"])) == (2, 1), out
     note_recovery(record_property, metrics)
+
+
+def test_a_host_is_drained_before_it_goes(cluster: hosts.Cluster, tmp_path: Path, record_property: Any) -> None:
+    finish(start_here(tmp_path / "expected", "none", "never", "--epochs", "100"))
+    workers = [cluster.add(name) for name in "abc"]
+    process = start(cluster, tmp_path, "never", "--num-workers", "2", "--epochs", "100")
+    try:
+        wait_for(lambda: "training" in events(tmp_path / "run"), "training", timeout_s=120)
+        host = host_of_rank(workers, tmp_path / "run", 1)
+        drained = subprocess.run(
+            host.inside("python", "jobs/drain.py", "--deadline-s", "20"),
+            env={**cluster.environment, "RAY_ADDRESS": cluster.address},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert drained.returncode == 0, drained.stdout + drained.stderr
+        assert drained.stdout == "the node may go\n"
+        host.kill()
+        out = finish(process)
+    finally:
+        process.kill()
+    assert_same(tmp_path / "run", tmp_path / "expected/run")
+    assert "the nodes of ranks [1] are about to be taken away; saving until then" in out
+    metrics = metrics_of(tmp_path / "run")
+    assert (metrics["attempts"], len(metrics["restarts"])) == (2, 1), out
+    note_recovery(record_property, metrics)
+
+
+def test_the_drivers_host_is_drained_before_it_goes(cluster: hosts.Cluster, tmp_path: Path) -> None:
+    finish(start_here(tmp_path / "expected", "none", "never", "--epochs", "100"))
+    for name in "ab":
+        cluster.add(name)
+    process = start(cluster, tmp_path, "never", "--num-workers", "2", "--epochs", "100")
+    try:
+        wait_for(lambda: "training" in events(tmp_path / "run"), "training", timeout_s=120)
+        drain = cluster.start("python", "jobs/drain.py", "--deadline-s", "60")
+        out = finish(process, code=143)
+        assert "interrupted after epoch" in out
+        assert finish(drain).startswith("the node may go\n")
+    finally:
+        process.kill()
+    out = finish(start_here(tmp_path, "none", "never", "--epochs", "100"))
+    assert "resuming after epoch" in out
+    assert_same(tmp_path / "run", tmp_path / "expected/run")
+
+
+def test_hosts_without_shared_storage_are_refused(cluster: hosts.Cluster, tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    cluster.add("a", hidden=storage)
+    cluster.add("b")
+    process = start(cluster, storage, "never", "--num-workers", "2")
+    out, errors = process.communicate(timeout=180)
+    assert process.returncode == 2, out + errors
+    (line,) = errors_of(errors)
+    assert f"on node a does not see the run directory {storage / 'run'}: expected storage that all nodes share" in line
+    assert not list((storage / "run/checkpoints").glob("epoch-*"))

@@ -42,4 +42,10 @@ def test_a_worker_that_fails_by_itself_fails_once(tmp_path: Path) -> None:
     assert "failed: KeyError: 'bug'" in done.stderr
     log = (tmp_path / "runs/bug/run.log").read_text()
     for rank in (0, 1):
-        assert len(re.findall(rf"bug attempt 1 rank {rank} node \S+ ERROR \S+: the worker failed", log)) == 1
+        place = rf"^bug attempt 1 rank {rank} node \S+ "
+        assert len(re.findall(place + r"\S+ \S+ ERROR \S+: the worker failed$", log, re.MULTILINE)) == 1
+        # Each line of the traceback, and what TensorFlow writes by itself, says where it comes from.
+        assert re.findall(place + r"KeyError: 'bug'$", log, re.MULTILINE)
+    lines = [line for line in log.splitlines() if "Traceback" in line or "tensorflow" in line.lower()]
+    assert lines
+    assert all(line.startswith("bug attempt 1 rank ") or " driver " in line for line in lines), lines

@@ -55,19 +55,25 @@ def _initialize() -> None:
         "runtime_env": {"env_vars": {"PYTHONPATH": path}},
     }
     address = os.environ.get("RAY_ADDRESS")
-    if address == "local":
-        # Loopback and no dashboard: nobody else shall reach what runs for this command only.
-        ray.init(include_dashboard=False, _node_ip_address="127.0.0.1", **options)
-        return
+    if address != "local":
+        try:
+            ray.init(address=address or "auto", **options)
+        except ConnectionError:
+            if address:
+                raise ClusterError(
+                    f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS, received no answer. "
+                    "Start it with `ray start --head`, correct RAY_ADDRESS, or unset it."
+                ) from None
+        else:
+            return
     try:
-        ray.init(address=address or "auto", **options)
-    except ConnectionError:
-        if address:
-            raise ClusterError(
-                f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS, received no answer. "
-                "Start it with `ray start --head`, correct RAY_ADDRESS, or unset it."
-            ) from None
+        # Loopback and no dashboard: nobody else shall reach what runs for this command only.
         ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+    except Exception as error:  # Ray raises no narrower kind
+        raise ClusterError(
+            f"Ray did not start on this machine: {error}. Start the command again when the machine is less busy, or "
+            "leave --num-workers out to train without Ray."
+        ) from error
 
 
 def _check_size(config: RunConfig, resources: dict[str, float]) -> None:

@@ -1,6 +1,7 @@
 """What runs in Ray Train's controller: notes of failures, a checkpoint before a resize, and the end on request."""
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from annlib.training.distributed.mailbox import Mailbox
 
 logger = logging.getLogger(__name__)
 
+_NO_HEARTBEATS = "stopped sending heartbeats"
 # How long a resize waits for the workers' checkpoint, in seconds. Without one, steps since the last one are repeated.
 SAVE_TIMEOUT_S = 15.0
 # How often the controller looks whether it shall end, in seconds.
@@ -95,13 +97,25 @@ def _describe_ranks(errors: Mapping[int, BaseException]) -> tuple[list[int], str
         ranks = sorted(rank for rank, error in errors.items() if is_kind(error))
         if ranks:
             return ranks, f"the process of rank {', '.join(map(str, ranks))} {kind}"
+    silent = sorted({rank for error in errors.values() for rank in _silent_ranks(str(error))})
+    if silent:
+        return silent, f"the process of rank {', '.join(map(str, silent))} is not heard any more"
     rank, error = min(errors.items())
     if "Collective" in str(error):
-        # Met before Ray has seen which process is gone.
+        # Met before anybody has seen which process is gone.
         return [rank], f"rank {rank} lost its connection to another worker"
     # Ray's message of a worker's exception is the traceback, whose last line is the exception itself.
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return [rank], f"rank {rank} failed: {lines[-1] if lines else type(error).__name__}"
+
+
+def _silent_ranks(error: str) -> list[int]:
+    """Returns the ranks that TensorFlow's coordination service, which runs on rank 0, or its clients miss."""
+    if _NO_HEARTBEATS in error:
+        # The list ends with the line after the last task.
+        tasks = error.split(_NO_HEARTBEATS)[1].split("crashed")[0]
+        return [int(rank) for rank in re.findall(r"/task:(\d+)", tasks)]
+    return [0] if "CoordinationService/Heartbeat" in error else []
 
 
 def _is_lost(error: BaseException) -> bool:

@@ -7,7 +7,6 @@ import os
 import socket
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -15,12 +14,11 @@ import ray.train
 from ray.train.v2._internal.execution.context import get_train_context
 from ray.util.metrics import Gauge
 
-from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
-from annlib.errors import AnnlibError, StorageError, TrainingError
-from annlib.storage import is_remote
+from annlib.errors import AnnlibError, TrainingError
 from annlib.training.context import WorkerContext
 from annlib.training.distributed.mailbox import Mailbox
+from annlib.training.distributed.worker_log import log_to, open_log
 from annlib.training.run_storage import RunStorage, open_run_storage
 
 logger = logging.getLogger(__name__)
@@ -46,8 +44,11 @@ def train_loop(arguments: dict[str, Any]) -> None:
     mailbox.post("worker", rank=rank, node=node, pid=os.getpid(), attempt=attempt, world_size=world_size)
     try:
         with open_run_storage(config, leave_out=("tensorboard/", "logs/", "pictures/")) as storage:
-            log = _open_log(config, storage.run, mailbox, rank, node)
-            _log_to(log, place)
+            log_to(open_log(config, storage.run, mailbox, rank, node), place)
+            if attempt == 1:
+                # Where this node may not write what the driver's may, that is known before the first epoch. Later on,
+                # a storage that cannot be written is waited for.
+                storage.run.create()
             result = _train(config, storage, arguments["workload"], mailbox, attempt)
     except AnnlibError as error:
         # A message for the user, not a failure for Ray to try again.
@@ -104,29 +105,6 @@ def _lost_peer_errors() -> tuple[type[Exception], ...]:
     import tensorflow as tf
 
     return (tf.errors.OpError, ConnectionError)
-
-
-def _open_log(config: RunConfig, run: RunDirectory, mailbox: Mailbox, rank: int, node: str) -> Path:
-    """Returns the file for this worker's log lines.
-
-    Raises:
-        StorageError: the storage is a directory that this node does not share with the driver's.
-    """
-    if is_remote(config.storage):
-        # An object store has no file that several processes could append to.
-        run.logs.mkdir(exist_ok=True)
-        return run.logs / f"{time.strftime('%Y%m%d-%H%M%S')}-rank-{rank}.log"
-    try:
-        is_shared = run.shared_probe.read_text() == mailbox.name
-    except OSError:
-        is_shared = False
-    if not is_shared:
-        raise StorageError(
-            f"rank {rank} on node {node} does not see the run directory {run.path}: expected storage that all nodes "
-            "share, received a directory of the driver's node alone. Give --storage a path that is mounted on all "
-            "nodes, or a URI such as s3://bucket/runs."
-        )
-    return run.log
 
 
 def _gauge(name: str, description: str, run_name: str) -> Gauge:
@@ -199,18 +177,3 @@ class _Watch:
                 self._draining = True
                 self._mailbox.post("preemption", ranks=info.preempted_ranks, deadline_ms=info.deadline_ms)
             time.sleep(WATCH_EVERY_S)
-
-
-def _log_to(path: Path, place: str) -> None:
-    """Sends this process' log lines, and what TensorFlow writes to the error stream, to the run's log."""
-    file = path.open("a", buffering=1)
-    os.dup2(file.fileno(), 2)
-    handler = logging.StreamHandler(file)
-    handler.setFormatter(logging.Formatter(f"%(asctime)s {place} %(levelname)s %(name)s: %(message)s"))
-    # Not the root logger: Ray's and TensorFlow's own handlers write to the error stream, and so to the file, already.
-    annlib_logger = logging.getLogger("annlib")
-    annlib_logger.addHandler(handler)
-    annlib_logger.setLevel(logging.INFO)
-    annlib_logger.propagate = False
-    # It tells of every collective that it traces.
-    logging.getLogger("tensorflow").setLevel(logging.WARNING)

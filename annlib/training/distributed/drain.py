@@ -1,0 +1,81 @@
+"""Leaving a node that is about to go: what a pod's preStop hook, or a person before a reboot, runs there."""
+
+import contextlib
+import logging
+import os
+import signal
+import time
+
+import ray
+from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+
+from annlib.errors import ClusterError
+
+# How often to look whether all have left, in seconds.
+LOOK_EVERY_S = 0.5
+# Ray Train ends the workers after the deadline that Ray is told, which is this much before the real one, in seconds.
+LEAVE_S = 8.0
+
+
+def drain(*, deadline_s: int) -> list[str]:
+    """Tells Ray that this machine's node goes away, and the drivers on it to stop; waits until all have left.
+
+    Training saves at its next step, and goes on here until shortly before the deadline; Ray Train then starts the
+    workers again elsewhere. A driver, such as `jobs/train.py`, ends after its checkpoint.
+
+    Args:
+        deadline_s: seconds until the node is gone.
+
+    Returns:
+        What is still there after the deadline, empty when all have left in time.
+
+    Raises:
+        ClusterError: no Ray runs here, or Ray refuses to drain the node.
+    """
+    deadline = time.monotonic() + deadline_s
+    address = _connect()
+    context = ray.get_runtime_context()
+    node, own = context.get_node_id(), os.getpid()
+    drivers = [
+        job["DriverPid"]
+        for job in ray._private.state.jobs()
+        if not job["IsDead"] and job["DriverIPAddress"] == ray.util.get_node_ip_address() and job["DriverPid"] != own
+    ]
+    for pid in drivers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    accepted, reason = ray._raylet.GcsClient(address=address).drain_node(
+        node,
+        DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
+        "jobs/drain.py",
+        int(1000 * (time.time() + max(deadline_s - LEAVE_S, 1.0))),
+    )
+    if not accepted:
+        raise ClusterError(f"Ray does not drain this node: {reason}. Try again, or stop the node without.")
+    while (left := _left(drivers)) and time.monotonic() < deadline:
+        time.sleep(LOOK_EVERY_S)
+    return left
+
+
+def _connect() -> str:
+    try:
+        context = ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
+    except ConnectionError:
+        raise ClusterError(
+            "no Ray node runs on this machine: expected one that `ray start` has started. Run this there."
+        ) from None
+    return str(context.address_info["gcs_address"])
+
+
+def _left(drivers: list[int]) -> list[str]:
+    """Returns a line for each worker of Ray Train on this machine, and for each of the drivers that still runs."""
+    found = []
+    for name in os.listdir("/proc"):
+        if not name.isdecimal():
+            continue
+        with contextlib.suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
+            command = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+            # A process that has ended and waits for its parent has none.
+            if command and (int(name) in drivers or command.startswith("ray::RayTrainWorker")):
+                found.append(f"process {name}: {command[:100]}")
+    return found
