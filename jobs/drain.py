@@ -20,7 +20,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     def command() -> int:
-        from annlib.training.distributed.drain import drain
+        from annlib.draining import drain
 
         left = drain(deadline_s=arguments.deadline_s)
         for line in left:

@@ -4,15 +4,19 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import time
 
 import ray
+from ray._private import services
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
 from annlib.errors import ClusterError
 
 # How often to look whether all have left, in seconds.
 LOOK_EVERY_S = 0.5
+# How long the head may take to answer, in seconds.
+HEAD_TIMEOUT_S = 5.0
 # Ray Train ends the workers after the deadline that Ray is told, which is this much before the real one, in seconds.
 LEAVE_S = 8.0
 
@@ -59,12 +63,17 @@ def drain(*, deadline_s: int) -> list[str]:
 
 def _connect() -> str:
     try:
-        context = ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
-    except ConnectionError:
+        address = str(services.canonicalize_bootstrap_address("auto"))
+        # Where a whole cluster ends, its head may have gone already; Ray itself would look for it for a minute.
+        host, port = address.rsplit(":", 1)
+        socket.create_connection((host, int(port)), timeout=HEAD_TIMEOUT_S).close()
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, ValueError):
         raise ClusterError(
-            "no Ray node runs on this machine: expected one that `ray start` has started. Run this there."
+            "no Ray node runs on this machine, or its head does not answer: expected one that `ray start` has "
+            "started. Run this there, before Ray ends."
         ) from None
-    return str(context.address_info["gcs_address"])
+    return address
 
 
 def _left(drivers: list[int]) -> list[str]:
