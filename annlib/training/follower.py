@@ -43,7 +43,7 @@ class Follower:
             self._world_size = message["world_size"]
         elif kind in ("failure", "resize"):
             nodes = ", ".join(sorted({self._nodes.get(rank, "an unknown node") for rank in message["ranks"]}))
-            message["cause"] += f" on {nodes}" if nodes else ""
+            message["cause"] += f" (node {nodes})" if nodes else ""
             self._ended_at = self._ended_at or message["time"]
             self._print(f"{message['cause']}; Ray starts all workers again")
         elif kind == "preemption":

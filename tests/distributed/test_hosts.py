@@ -86,9 +86,9 @@ def test_a_host_that_is_cut_off_is_replaced(
 
 
 def test_a_host_is_drained_before_it_goes(cluster: hosts.Cluster, tmp_path: Path, record_property: Any) -> None:
-    finish(start_here(tmp_path / "expected", "none", "never", "--epochs", "100"))
+    finish(start_here(tmp_path / "expected", "none", "never", "--epochs", "60"))
     workers = [cluster.add(name) for name in "abc"]
-    process = start(cluster, tmp_path, "never", "--num-workers", "2", "--epochs", "100")
+    process = start(cluster, tmp_path, "never", "--num-workers", "2", "--epochs", "60")
     try:
         wait_for(lambda: "training" in events(tmp_path / "run"), "training", timeout_s=120)
         host = host_of_rank(workers, tmp_path / "run", 1)
@@ -107,16 +107,17 @@ def test_a_host_is_drained_before_it_goes(cluster: hosts.Cluster, tmp_path: Path
         process.kill()
     assert_same(tmp_path / "run", tmp_path / "expected/run")
     assert "the nodes of ranks [1] are about to be taken away; saving until then" in out
+    assert f"the node of rank 1 is taken away (node {host.name}); Ray starts all workers again" in out
     metrics = metrics_of(tmp_path / "run")
     assert (metrics["attempts"], len(metrics["restarts"])) == (2, 1), out
     note_recovery(record_property, metrics)
 
 
 def test_the_drivers_host_is_drained_before_it_goes(cluster: hosts.Cluster, tmp_path: Path) -> None:
-    finish(start_here(tmp_path / "expected", "none", "never", "--epochs", "100"))
+    finish(start_here(tmp_path / "expected", "none", "never", "--epochs", "60"))
     for name in "ab":
         cluster.add(name)
-    process = start(cluster, tmp_path, "never", "--num-workers", "2", "--epochs", "100")
+    process = start(cluster, tmp_path, "never", "--num-workers", "2", "--epochs", "60")
     try:
         wait_for(lambda: "training" in events(tmp_path / "run"), "training", timeout_s=120)
         drain = cluster.start("python", "jobs/drain.py", "--deadline-s", "60")
@@ -125,7 +126,7 @@ def test_the_drivers_host_is_drained_before_it_goes(cluster: hosts.Cluster, tmp_
         assert finish(drain).startswith("the node may go\n")
     finally:
         process.kill()
-    out = finish(start_here(tmp_path, "none", "never", "--epochs", "100"))
+    out = finish(start_here(tmp_path, "none", "never", "--epochs", "60"))
     assert "resuming after epoch" in out
     assert_same(tmp_path / "run", tmp_path / "expected/run")
 

@@ -49,7 +49,14 @@ class SaveBeforeResize(WorkerGroupCallback):  # type: ignore[misc]
     def before_worker_group_shutdown(self, worker_group: Any) -> None:
         """Called by Ray Train, also when the workers have failed or finished."""
         status = worker_group.get_latest_poll_status()
-        if status is None or status.errors or status.finished or status.get_preemption_info() is not None:
+        if status is None or status.errors or status.finished:
+            return
+        preemption = status.get_preemption_info()
+        if preemption is not None:
+            # The workers have saved every few seconds since the notice, and the node may be gone any moment.
+            ranks = preemption.preempted_ranks
+            cause = f"the node of rank {', '.join(map(str, ranks))} is taken away"
+            self._mailbox.post("resize", cause=cause, ranks=ranks)
             return
         self._num_resizes += 1
         self._mailbox.set(f"save/{self._num_resizes}")
