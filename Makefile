@@ -42,10 +42,10 @@ test: lint ## Check everything, then run the tests
 test-faults: setup ## Run what `make test` leaves out: the slow cells of the fault matrix
 	$(BIN)/pytest -m faults $(ARGS)
 
-# Two files, so that the image installs requirements.lock and gets no development tools. requirements-dev.lock holds
-# the dev extra alone, resolved within the versions of requirements.lock; setup installs both together. `fewest` picks
-# the same versions for Python 3.11 to 3.13 wherever it can. Versions stay unless the requirements exclude them;
-# ARGS=--upgrade takes the newest.
+# Three files, so that the image installs requirements.lock and gets no development tools. requirements-dev.lock holds
+# the dev extra alone, requirements-gpu.lock what the gpu extra adds; both are resolved within the versions of
+# requirements.lock. `fewest` picks the same versions for Python 3.11 to 3.13 wherever it can. Versions stay unless the
+# requirements exclude them; ARGS=--upgrade takes the newest.
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links $(ARGS)
 
@@ -54,6 +54,8 @@ lock: setup ## Resolve pyproject.toml again into the lock files
 	$(BIN)/python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' \
 		| $(LOCK) - --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra gpu --constraints requirements.lock --output-file requirements-gpu.lock \
+		$$(sed -n 's/^\([a-z][^=]*\)==.*/--no-emit-package \1/p' requirements.lock)
 
 clean: ## Remove .venv and caches; never runs/
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
