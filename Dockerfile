@@ -15,6 +15,7 @@ RUN set -eu; \
     apt-get update; \
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
       bash ca-certificates dataset-fashion-mnist graphviz tini wget ${python}; \
+    apt-get clean; \
     rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log /var/log/alternatives.log; \
     groupadd --gid 1000 annlib; \
     useradd --uid 1000 --gid 1000 --create-home --shell /bin/bash annlib; \
@@ -49,6 +50,7 @@ RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
 # The gpu extra's packages go into a directory of their own, so that both images share the layer of the packages above.
 FROM packages AS extra
 ARG EXTRA=cpu
+ARG PIP_INDEX_URL
 COPY requirements-gpu.lock ./
 RUN --mount=type=secret,id=pip_conf,target=/etc/pip.conf \
     --mount=type=secret,id=ca_bundle,target=/run/secrets/ca_bundle \

@@ -44,6 +44,10 @@ if [ -n "${CA_BUNDLE:-}" ]; then
   arguments+=("$argument")
 fi
 
+if revision=$(git describe --always --dirty 2>/dev/null); then
+  arguments+=(--label "org.opencontainers.image.revision=$revision")
+fi
+
 engine=${ENGINE:-$(find_engine)} ||
   die "no docker, podman or buildah answers here; expected one of them; install podman, or set ENGINE."
 # Docker needs BuildKit for the secrets. ENGINE_FLAGS is several words.
