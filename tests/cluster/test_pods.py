@@ -1,4 +1,4 @@
-"""Head, workers and submitter as pods with addresses of their own, started with the commands that KubeRay gives them."""
+"""Head, workers and submitter as pods with addresses of their own, started by the commands that KubeRay gives them."""
 
 import json
 import re
