@@ -15,7 +15,7 @@ VOLUME = "/mnt/annlib"
 RUNTIME = ["--runtime", "runc"]
 
 
-def podman(*words: object, check: bool = True, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+def podman(*words: object, check: bool = True, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(["podman", *map(str, words)], capture_output=True, text=True, timeout=timeout_s, check=False)
     assert not check or done.returncode == 0, f"podman {' '.join(map(str, words))}\n{done.stdout}{done.stderr}"
     return done
@@ -72,7 +72,7 @@ class Pod:
         flags += [] if entrypoint is None else [f"--entrypoint={entrypoint}"]
         podman(*RUNTIME, "run", "--detach", f"--name={self.name}", *flags, image, *command)
 
-    def wait(self, *, timeout_s: float = 300) -> tuple[int, str]:
+    def wait(self, *, timeout_s: float = 900) -> tuple[int, str]:
         """Returns the exit code and what was printed, once the container has ended."""
         try:
             code = int(podman("wait", self.name, timeout_s=timeout_s).stdout)
@@ -80,7 +80,7 @@ class Pod:
             raise AssertionError(f"{self.name} has not ended after {timeout_s} s\n{self.log()}") from error
         return code, self.log()
 
-    def wait_for(self, condition: Callable[[], bool], *, timeout_s: float = 240) -> None:
+    def wait_for(self, condition: Callable[[], bool], *, timeout_s: float = 600) -> None:
         """Waits until a condition holds; fails if the container ends before, or after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not condition():

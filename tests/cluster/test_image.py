@@ -36,8 +36,8 @@ def run(pods: Pods, image: str, volume: Path, *command: str, **options: object) 
 
 def test_it_has_what_ray_and_kuberay_call(image: str, pods: Pods, volume: Path) -> None:
     script = "command -v python ray tensorboard wget dot bash; python -V; ray --version"
-    plain = run(pods, image, "-c", script, volume=volume, entrypoint="/bin/bash")
-    login = run(pods, image, "-lc", script, volume=volume, entrypoint="/bin/bash")
+    plain = run(pods, image, volume, "-c", script, entrypoint="/bin/bash")
+    login = run(pods, image, volume, "-lc", script, entrypoint="/bin/bash")
     assert plain == login
     bin_directory = "/opt/annlib/venv/bin"
     assert plain.splitlines()[:3] == [f"{bin_directory}/{name}" for name in ("python", "ray", "tensorboard")]
@@ -46,7 +46,7 @@ def test_it_has_what_ray_and_kuberay_call(image: str, pods: Pods, volume: Path) 
 
 
 def test_it_has_the_locked_packages_and_no_other(image: str, pods: Pods, volume: Path) -> None:
-    listed = run(pods, image, "python", "-m", "pip", "list", "--format=freeze", volume=volume)
+    listed = run(pods, image, volume, "python", "-m", "pip", "list", "--format=freeze")
     installed = {
         name.lower().replace("_", "-").replace(".", "-"): version
         for name, version in (line.split("==") for line in listed.splitlines() if "==" in line)
@@ -66,13 +66,13 @@ def test_it_has_no_compiler_no_cache_and_no_secret(image: str, pods: Pods, volum
         # What the user that runs it could change, if the root file system could be written.
         "find /opt/annlib -xdev ! -user root; find /opt/annlib -xdev -perm -0002 ! -type l; true"
     )
-    assert run(pods, image, "-c", script, volume=volume, entrypoint="/bin/bash") == ""
+    assert run(pods, image, volume, "-c", script, entrypoint="/bin/bash") == ""
 
 
 def test_bytecode_is_there_and_of_the_source_that_is_there(image: str, pods: Pods, volume: Path) -> None:
     site = "/opt/annlib/venv/lib/python3.11/site-packages"
     directories = ["/opt/annlib/app", *(f"{site}/{name}" for name in ("keras", "ray", "tensorflow", "pandas"))]
-    assert run(pods, image, "python", "-c", STALE_BYTECODE, *directories, volume=volume) == ""
+    assert run(pods, image, volume, "python", "-c", STALE_BYTECODE, *directories) == ""
 
 
 def test_its_configuration_is_that_of_a_user_and_names_no_index(image: str) -> None:
@@ -96,7 +96,7 @@ def test_only_the_three_places_can_be_written(image: str, pods: Pods, volume: Pa
     places = f"/ /home/annlib /opt/annlib/app /etc /var/tmp /tmp /dev/shm {VOLUME}"
     script = f'for place in {places}; do touch "$place/probe" 2>/dev/null && echo "$place"; done; true'
     for user in (1000, 4242):
-        written = run(pods, image, "-c", script, volume=volume, entrypoint="/bin/bash", user=user)
+        written = run(pods, image, volume, "-c", script, entrypoint="/bin/bash", user=user)
         assert written.split() == ["/tmp", "/dev/shm", VOLUME]
         (volume / "probe").unlink()
 
@@ -105,10 +105,10 @@ def test_only_the_three_places_can_be_written(image: str, pods: Pods, volume: Pa
 def test_it_trains_as_any_user(image: str, pods: Pods, volume: Path, user: int) -> None:
     storage = f"{VOLUME}/runs"
     digits = ["python", "jobs/train.py", "digits", "--epochs", "2", "--storage", storage, "--name", "digits"]
-    run(pods, image, *digits, volume=volume, user=user)
+    run(pods, image, volume, *digits, user=user)
     fashion = ["python", "jobs/train.py", "fashion-mnist", "--epochs", "1", "--num-workers", "2"]
     fashion += ["--storage", storage, "--name", "fashion"]
-    log = run(pods, image, *fashion, volume=volume, user=user)
+    log = run(pods, image, volume, *fashion, user=user)
     assert f"{storage}/fashion" in log
     for name in ("digits", "fashion"):
         run_directory = volume / "runs" / name
@@ -121,7 +121,7 @@ def test_it_trains_as_any_user(image: str, pods: Pods, volume: Path, user: int) 
 
 
 def test_the_default_command_shows_what_there_is_to_train(image: str, pods: Pods, volume: Path) -> None:
-    assert "fashion-mnist" in run(pods, image, volume=volume)
+    assert "fashion-mnist" in run(pods, image, volume)
 
 
 def test_bad_input_is_one_line_and_exit_code_2(image: str, pods: Pods, volume: Path) -> None:

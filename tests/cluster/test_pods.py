@@ -50,7 +50,7 @@ class Cluster(NamedTuple):
     def worker(self) -> Pod:
         """Starts a worker and waits until it is ready, as KubeRay's init container and the kubelet's probe do."""
         ready = self.pod("-c", "--", f"ray health-check --address {self.head.name}:{GCS_PORT}", **BASH, memory="256m")
-        code, log = ready.wait(timeout_s=120)
+        code, log = ready.wait()
         ready.remove()
         assert code == 0, log
         worker = self.pod("-c", "--", WORKER_START.format(head=self.head.name), **BASH)
@@ -127,13 +127,13 @@ def train(*flags: str, name: str, workload: str = "digits") -> str:
 
 
 def test_a_job_as_kuberay_submits_it(cluster: Cluster, workers: list[Pod], pod: Callable[..., Pod]) -> None:
-    entrypoint = train("--epochs", "1", name="fashion", workload="fashion-mnist")
+    entrypoint = train("--epochs", "2", name="kuberay")
     submitter = pod("-c", "--", SUBMIT.format(url=cluster.url, job="kuberay-1", entrypoint=entrypoint), **BASH)
-    code, log = submitter.wait(timeout_s=500)
+    code, log = submitter.wait()
     assert code == 0, log
-    assert "epoch 1/1" in log
+    assert "epoch 2/2" in log
     assert cluster.ask("/api/jobs/kuberay-1")["status"] == "SUCCEEDED"
-    run = cluster.volume / "runs/fashion"
+    run = cluster.volume / "runs/kuberay"
     assert json.loads((run / "metrics.json").read_text())["restarts"] == []
     assert (run / "model.keras").stat().st_uid == 1000
     text = (run / "run.log").read_text()
@@ -150,7 +150,7 @@ def test_a_job_from_annlibs_submitter_as_another_user(
 ) -> None:
     command = ["python", "jobs/submit.py", "--address", cluster.url, "--"]
     submitter = pod(*command, *train("--epochs", "3", name="own").split(), user=4242)
-    code, log = submitter.wait(timeout_s=500)
+    code, log = submitter.wait()
     assert code == 0, log
     assert log.splitlines()[-1].endswith("succeeded, exit code 0")
     assert (cluster.volume / "runs/own/metrics.json").exists()
@@ -163,38 +163,38 @@ def test_a_job_from_annlibs_submitter_as_another_user(
 @pytest.mark.parametrize("token", [WRONG_TOKEN, None])
 def test_without_the_token_nothing_runs(cluster: Cluster, pod: Callable[..., Pod], token: str | None) -> None:
     command = ["python", "jobs/submit.py", "--address", cluster.url, "--", "true"]
-    code, log = pod(*command, token=token).wait(timeout_s=120)
+    code, log = pod(*command, token=token).wait()
     assert code == 2, log
     assert "expected its token, received" in log
     assert WRONG_TOKEN not in log
     ray = ["ray", "job", "submit", "--address", cluster.url, "--submission-id", "refused", "--", "true"]
-    code, log = pod(*ray, token=token).wait(timeout_s=120)
+    code, log = pod(*ray, token=token).wait()
     assert code != 0, log
     with pytest.raises(urllib.error.HTTPError) as refused:
         cluster.ask("/api/jobs/", token=token)
     assert refused.value.code in (401, 403)
     assert "refused" not in {job["submission_id"] for job in cluster.ask("/api/jobs/")}
     # Nor does a node join.
-    code, log = pod("ray", "start", f"--address={cluster.head.name}:{GCS_PORT}", token=token).wait(timeout_s=240)
+    code, log = pod("ray", "start", f"--address={cluster.head.name}:{GCS_PORT}", token=token).wait()
     assert code != 0, log
 
 
 def test_a_worker_that_is_killed_and_replaced_is_survived(
     cluster: Cluster, workers: list[Pod], pod: Callable[..., Pod]
 ) -> None:
-    entrypoint = train("--epochs", "3", "--checkpoint-every-s", "2", name="killed", workload="fashion-mnist")
+    entrypoint = train("--epochs", "2", "--checkpoint-every-s", "2", name="killed", workload="fashion-mnist")
     submitter = pod("-c", "--", SUBMIT.format(url=cluster.url, job="killed", entrypoint=entrypoint), **BASH)
     run = cluster.volume / "runs/killed"
     submitter.wait_for(lambda: any((run / "checkpoints").glob("epoch-*")))
     workers.pop().kill()
     workers.append(cluster.worker())
-    code, log = submitter.wait(timeout_s=500)
+    code, log = submitter.wait()
     assert code == 0, log
     assert cluster.ask("/api/jobs/killed")["status"] == "SUCCEEDED", log
     metrics = json.loads((run / "metrics.json").read_text())
     assert len(metrics["restarts"]) == 1
     rows = (run / "history.csv").read_text().splitlines()[1:]
-    assert [row.split(",")[0] for row in rows] == ["1", "2", "3"]
+    assert [row.split(",")[0] for row in rows] == ["1", "2"]
 
 
 def test_sigterm_ends_worker_and_head_within_the_grace_period(cluster: Cluster, workers: list[Pod]) -> None:
