@@ -119,10 +119,11 @@ provide_test_tools() {
 }
 
 # What builds the image and runs it as pods. runc, because Debian's crun refuses cgroups of both versions at once;
-# netavark and aardvark-dns give the containers addresses and names; debootstrap makes a base image from packages.
+# netavark, which calls iptables, and aardvark-dns give the containers addresses and names; debootstrap makes a base
+# image from packages.
 provide_image_tools() {
   local missing=() tool
-  for tool in podman runc debootstrap; do
+  for tool in podman runc debootstrap iptables; do
     command -v "$tool" >/dev/null || missing+=("$tool")
   done
   for tool in netavark aardvark-dns; do

@@ -23,7 +23,7 @@ def podman(*words: object, check: bool = True, timeout_s: float = 900) -> subpro
 
 def why_not() -> str | None:
     """Returns why containers cannot be run on this machine, None where they can."""
-    missing = [tool for tool in ("podman", "runc", "debootstrap") if shutil.which(tool) is None]
+    missing = [tool for tool in ("podman", "runc", "debootstrap", "iptables") if shutil.which(tool) is None]
     if missing:
         return f"no {', '.join(missing)} on this machine; `.ci/setup.sh --image-tools` installs them"
     if os.geteuid() != 0:
@@ -53,15 +53,16 @@ class Pod:
         volume: Path,
         entrypoint: str | None = None,
         user: int = 1000,
-        name: str | None = None,
         network: str = "none",
         memory: str = "4g",
         environment: Mapping[str, str] | None = None,
+        restarts: int = 0,
     ) -> None:
-        self.name = name or f"annlib-test-{uuid.uuid4().hex[:8]}"
+        self._restarts = restarts
+        self.name = f"annlib-test-{uuid.uuid4().hex[:8]}"
         flags = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
         flags += [f"--user={user}:{user}", f"--group-add={volume.stat().st_gid}", "--passwd=false"]
-        flags += ["--tmpfs=/tmp:rw,exec,mode=1777", "--shm-size=512m", f"--volume={volume}:{VOLUME}"]
+        flags += ["--tmpfs=/tmp:rw,exec,mode=1777", "--shm-size=2g", f"--volume={volume}:{VOLUME}"]
         # podman's own limits of files and processes are refused where they are more than this process's.
         for limit, kind, most in (("nofile", resource.RLIMIT_NOFILE, 2**20), ("nproc", resource.RLIMIT_NPROC, 2**15)):
             hard = resource.getrlimit(kind)[1]
@@ -69,6 +70,8 @@ class Pod:
             flags.append(f"--ulimit={limit}={number}:{number}")
         flags += [f"--memory={memory}", f"--network={network}", f"--hostname={self.name}"]
         flags += [f"--env={key}={value}" for key, value in (environment or {}).items()]
+        # Ray gives a node 30 s to start. Where that is not enough, the kubelet starts the container again.
+        flags += [f"--restart=on-failure:{restarts}"] if restarts else []
         flags += [] if entrypoint is None else [f"--entrypoint={entrypoint}"]
         podman(*RUNTIME, "run", "--detach", f"--name={self.name}", *flags, image, *command)
 
@@ -84,7 +87,8 @@ class Pod:
         """Waits until a condition holds; fails if the container ends before, or after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not condition():
-            assert podman("inspect", "--format={{.State.Running}}", self.name).stdout.strip() == "true", self.log()
+            state = podman("inspect", "--format={{.State.Running}} {{.RestartCount}}", self.name).stdout.split()
+            assert state[0] == "true" or int(state[1]) < self._restarts, self.log()
             assert time.monotonic() < deadline, f"nothing after {timeout_s} s\n{self.log()}"
             time.sleep(0.5)
 
@@ -92,17 +96,9 @@ class Pod:
         done = podman("logs", self.name)
         return done.stdout + done.stderr
 
-    def execute(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return podman(*RUNTIME, "exec", self.name, *command, check=check)
-
     def address(self) -> str:
         form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
         return podman("inspect", "--format", form, self.name).stdout.strip()
-
-    def kill(self) -> None:
-        """Ends all processes at once and frees the name and the address, as when the node is lost."""
-        podman("kill", "--signal=KILL", self.name)
-        self.remove()
 
     def stop(self, *, grace_s: int) -> float:
         """Sends SIGTERM, and SIGKILL after `grace_s`; returns how many seconds it took to end."""
@@ -111,4 +107,5 @@ class Pod:
         return time.monotonic() - started
 
     def remove(self) -> None:
+        """Ends all processes at once and frees the name and the address, as when the node is lost."""
         podman("rm", "--force", "--volumes", "--time=0", self.name, check=False)

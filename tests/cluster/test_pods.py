@@ -20,7 +20,7 @@ AGENT_PORT, DASHBOARD_PORT, GCS_PORT = 52365, 8265, 6379
 # As KubeRay 1.7 puts them together from the parameters and limits of the manifests.
 RAY_START = "ulimit -n ${RAY_START_ULIMIT_OPEN_FILES:-65536}; ray start %s --block --dashboard-agent-listen-port=52365"
 HEAD_START = RAY_START % "--head --dashboard-host=0.0.0.0 --metrics-export-port=8080 --num-cpus=0"
-WORKER_START = RAY_START % "--address={head}:6379 --metrics-export-port=8080 --num-cpus=1"
+WORKER_START = RAY_START % "--address=HEAD:6379 --metrics-export-port=8080 --num-cpus=1"
 SUBMIT = """
 until python -c "import urllib.request; r=urllib.request.urlopen('{url}/api/gcs_healthz', timeout=10); \
 exit(0 if b'success' in r.read() else 1)" >/dev/null 2>&1; do echo waiting; sleep 2; done
@@ -53,7 +53,7 @@ class Cluster(NamedTuple):
         code, log = ready.wait()
         ready.remove()
         assert code == 0, log
-        worker = self.pod("-c", "--", WORKER_START.format(head=self.head.name), **BASH)
+        worker = self.pod("-c", "--", WORKER_START.replace("HEAD", self.head.name), **BASH, restarts=5)
         worker.wait_for(lambda: healthy(worker))
         return worker
 
@@ -89,7 +89,8 @@ def cluster(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     head_environment = {**environment, **authentication, "RAY_ADDRESS": f"127.0.0.1:{GCS_PORT}"}
     head = None
     try:
-        head = Pod(image, "-c", "--", HEAD_START, volume=volume, network=network, environment=head_environment, **BASH)
+        options = {"volume": volume, "network": network, "environment": head_environment, "restarts": 5, **BASH}
+        head = Pod(image, "-c", "--", HEAD_START, **options)
         head.wait_for(lambda: healthy(head))
         yield Cluster(image, network, volume, head, environment)
     finally:
@@ -186,7 +187,7 @@ def test_a_worker_that_is_killed_and_replaced_is_survived(
     submitter = pod("-c", "--", SUBMIT.format(url=cluster.url, job="killed", entrypoint=entrypoint), **BASH)
     run = cluster.volume / "runs/killed"
     submitter.wait_for(lambda: any((run / "checkpoints").glob("epoch-*")))
-    workers.pop().kill()
+    workers.pop().remove()
     workers.append(cluster.worker())
     code, log = submitter.wait()
     assert code == 0, log
