@@ -141,11 +141,10 @@ def test_the_flags_of_the_build_reach_the_engine(tmp_path: Path) -> None:
     engine.chmod(0o755)
     secret = tmp_path / "pip.conf"
     secret.write_text("")
-    given = {"ENGINE": str(engine), "EXTRA": "gpu", "PIP_CONF": str(secret), "ENGINE_FLAGS": "--network host"}
-    given |= {"BASE_IMAGE": "debian:12-slim"}
+    given = {"EXTRA": "gpu", "PIP_CONF": str(secret), "BASE_IMAGE": "debian:12-slim", "ENGINE_FLAGS": "--network host"}
     done = subprocess.run(
         [ROOT / ".ci/build-image.sh"],
-        env={"PATH": os.environ["PATH"], **given},
+        env={"PATH": os.environ["PATH"], "ENGINE": str(engine), **given},
         capture_output=True,
         text=True,
         timeout=60,
