@@ -1,5 +1,7 @@
 # `make` lists the targets. Variables: PYTHON=python3.12 (for setup), ARGS="--epochs 5" (for train), LOGDIR and PORT
-# (for tensorboard).
+# (for tensorboard). For image, all optional: EXTRA=gpu, IMAGE=name:tag, BASE_IMAGE=name:tag, PIP_CONF=pip.conf (index,
+# proxy) and CA_BUNDLE=file.pem (its certificates), both mounted as secrets; PIP_INDEX_URL=https://... (no password: the
+# build cache keeps it); ENGINE=podman, ENGINE_FLAGS="--network host".
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,7 +12,7 @@ BIN := .venv/bin
 LOGDIR ?= runs
 PORT ?= 6006
 
-.PHONY: help setup train test test-faults lint data tensorboard lock clean
+.PHONY: help setup train test test-faults test-image lint data tensorboard image lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,15 +39,22 @@ lint: setup ## Check style, types and the direction of imports
 
 test: lint ## Check everything, then run the tests
 	@.ci/setup.sh --test-tools
-	$(BIN)/pytest -m "not faults" $(ARGS)
+	$(BIN)/pytest -m "not faults and not image" $(ARGS)
 
 test-faults: setup ## Run what `make test` leaves out: the slow cells of the fault matrix
 	$(BIN)/pytest -m faults $(ARGS)
 
-# Two files, so that the image installs requirements.lock and gets no development tools. requirements-dev.lock holds
-# the dev extra alone, resolved within the versions of requirements.lock; setup installs both together. `fewest` picks
-# the same versions for Python 3.11 to 3.13 wherever it can. Versions stay unless the requirements exclude them;
-# ARGS=--upgrade takes the newest.
+image: ## Build the image annlib:VERSION with docker, podman or buildah
+	@.ci/build-image.sh
+
+test-image: setup ## Build the image with podman and run it as pods would, as root
+	@.ci/setup.sh --image-tools
+	$(BIN)/pytest -m image $(ARGS)
+
+# Three files, so that the image installs requirements.lock and gets no development tools. requirements-dev.lock holds
+# the dev extra alone, requirements-gpu.lock what the gpu extra adds; both are resolved within the versions of
+# requirements.lock. `fewest` picks the same versions for Python 3.11 to 3.13 wherever it can. Versions stay unless the
+# requirements exclude them; ARGS=--upgrade takes the newest.
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links $(ARGS)
 
@@ -54,6 +63,8 @@ lock: setup ## Resolve pyproject.toml again into the lock files
 	$(BIN)/python -c 'import tomllib; \
 		print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["dev"], sep="\n")' \
 		| $(LOCK) - --constraints requirements.lock --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --extra gpu --constraints requirements.lock --output-file requirements-gpu.lock \
+		$$(sed -n 's/^\([a-z][^=]*\)==.*/--no-emit-package \1/p' requirements.lock)
 
 clean: ## Remove .venv and caches; never runs/
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

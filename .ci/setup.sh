@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv with the locked packages and annlib itself. Called by `make setup`; safe to run again. With --test-tools it
-# installs instead what only tests need.
+# installs instead what only tests need, with --image-tools what only the tests of the image need.
 #
 # Starts from a bare Debian: what the system lacks is installed with apt-get where we may use it, and named where
 # we may not. PYTHON chooses the interpreter (3.11 to 3.13); pip's own configuration (index, proxy, certificates)
@@ -118,8 +118,29 @@ provide_test_tools() {
   say "note: ${missing[*]} cannot be installed here; the tests that need them are skipped and say so."
 }
 
+# What builds the image and runs it as pods. runc, because Debian's crun refuses cgroups of both versions at once;
+# netavark, which calls iptables, and aardvark-dns give the containers addresses and names; debootstrap makes a base
+# image from packages.
+provide_image_tools() {
+  local missing=() tool
+  for tool in podman runc debootstrap iptables; do
+    command -v "$tool" >/dev/null || missing+=("$tool")
+  done
+  for tool in netavark aardvark-dns; do
+    [ -x "/usr/lib/podman/$tool" ] || missing+=("$tool")
+  done
+  if [ ${#missing[@]} -eq 0 ] || { may_install && apt_install "${missing[@]}"; }; then
+    return
+  fi
+  say "note: ${missing[*]} cannot be installed here; the tests that need them are skipped and say so."
+}
+
 if [ "${1:-}" = --test-tools ]; then
   provide_test_tools
+  exit
+fi
+if [ "${1:-}" = --image-tools ]; then
+  provide_image_tools
   exit
 fi
 
