@@ -50,7 +50,7 @@ def fetch(place: Path) -> Path:
     return place / "fetched"
 
 
-def wait_for(path: Path, *, timeout_s: float = 90.0) -> None:
+def wait_for(path: Path, *, timeout_s: float = 240.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not path.exists():
         assert time.monotonic() < deadline, f"{path} did not come"
