@@ -118,9 +118,8 @@ def selector_problems(manifests: Manifests) -> Iterator[str]:
         if not chosen:
             yield f"Service/{name}: selects no pod"
         for port in service["spec"]["ports"]:
+            target = port.get("targetPort", port["port"])
             for pod in chosen:
                 ports = [each for container in pod["spec"]["containers"] for each in container.get("ports", [])]
-                if port.get("targetPort", port["port"]) not in {p["name"] for p in ports} | {
-                    p["containerPort"] for p in ports
-                }:
-                    yield f"Service/{name}: port {port['port']} leads to {port.get('targetPort')}, which no container has"
+                if not any(target in (each.get("name"), each["containerPort"]) for each in ports):
+                    yield f"Service/{name}: port {port['port']} leads to {target}, which no container has"

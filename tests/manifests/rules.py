@@ -153,6 +153,6 @@ def _secret_problems(manifests: Manifests) -> Iterator[str]:
         for path, value in walk(document):
             if isinstance(value, str) and re.search(r"(?i)(secret_access_key|password|auth_token)\W*[:=]\s*\S", value):
                 yield f"{name}: {path} looks like a secret"
-            if isinstance(value, dict) and re.search(r"(?i)key|token|password", str(value.get("name", ""))):
-                if isinstance(value.get("value"), str) and value["value"] not in ("token",):
-                    yield f"{name}: {path} has a secret as its value"
+            is_variable = isinstance(value, dict) and isinstance(value.get("value"), str)
+            if is_variable and re.search(r"(?i)key|token|password", str(value.get("name", ""))):
+                yield f"{name}: {path} has a secret as its value"

@@ -1,4 +1,4 @@
-"""Validates documents against the schemas of Kubernetes and of KubeRay's custom resources; unknown fields are refused."""
+"""Validates documents against the schemas of Kubernetes and of KubeRay; unknown fields are refused."""
 
 import copy
 import functools

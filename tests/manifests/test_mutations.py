@@ -219,14 +219,9 @@ def test_a_mistake_is_found(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", KUBERAY_MISTAKES)
-def test_a_mistake_in_a_resource_of_kuberay_is_found(name: str) -> None:
-    directory = schemas.shared()
-    if directory is None:
-        pytest.skip(
-            "KubeRay's schemas are not beside this checkout: set ANNLIB_TEST_SHARED to the directory with kuberay/"
-        )
+def test_a_mistake_in_a_resource_of_kuberay_is_found(name: str, kuberay_schemas: Path) -> None:
     change, words = KUBERAY_MISTAKES[name]
     documents = build("cpu")
     change(documents)
-    problems = list(schemas.kuberay_problems(documents, directory))
+    problems = list(schemas.kuberay_problems(documents, kuberay_schemas))
     assert any(words in problem for problem in problems), problems

@@ -25,13 +25,8 @@ def test_nothing_is_wrong(documents: Manifests, tmp_path: Path) -> None:
     assert rules.problems(documents, tmp_path) == []
 
 
-def test_kuberay_takes_its_resources(documents: Manifests) -> None:
-    directory = schemas.shared()
-    if directory is None:
-        pytest.skip(
-            "KubeRay's schemas are not beside this checkout: set ANNLIB_TEST_SHARED to the directory with kuberay/"
-        )
-    assert list(schemas.kuberay_problems(documents, directory)) == []
+def test_kuberay_takes_its_resources(documents: Manifests, kuberay_schemas: Path) -> None:
+    assert list(schemas.kuberay_problems(documents, kuberay_schemas)) == []
 
 
 def test_every_component_is_tried() -> None:
