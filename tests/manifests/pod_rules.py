@@ -139,7 +139,7 @@ def _references(pod: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def requests_of(pod: dict[str, Any]) -> dict[str, float]:
-    """Returns what the scheduler reserves: containers and sidecars, or an init container with the sidecars before it."""
+    """Returns what the scheduler reserves: containers and sidecars, or an init container and the sidecars before it."""
     totals = {}
     for resource in ("cpu", "memory"):
         running = sum(_request(container, resource) for container in pod["spec"]["containers"])
