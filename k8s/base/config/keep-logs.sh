@@ -9,12 +9,12 @@ readonly PERIOD_S=${KEEP_LOGS_PERIOD_S:-10}
 
 copy() {
   local logs
-  # One session a start of Ray; session_latest is a link to the newest.
+  # One session a start of Ray; session_latest is a link to the newest. Files may vanish meanwhile.
   for logs in "$FROM"/session_[0-9]*/logs; do
     [ -d "$logs" ] || continue
     mkdir -p "$KEEP_LOGS_TO/$(basename "$(dirname "$logs")")" &&
       cp -ru --preserve=timestamps "$logs/." "$KEEP_LOGS_TO/$(basename "$(dirname "$logs")")/"
-  done 2>&1 | grep -v 'vanished\|No such file' | tail -n 1 >&2
+  done 2>&1 | grep -v '^cp: cannot stat' | tail -n 1 >&2
 }
 
 ended=false
