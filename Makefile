@@ -12,10 +12,10 @@ BIN := .venv/bin
 LOGDIR ?= runs
 PORT ?= 6006
 
-.PHONY: help setup train test test-faults test-image lint data tensorboard image lock clean
+.PHONY: help setup train test test-faults test-image k8s-validate lint data tensorboard image lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: .venv/.complete ## Make .venv with the locked packages; does nothing when it is up to date
 
@@ -44,6 +44,10 @@ test: lint ## Check everything, then run the tests
 test-faults: setup ## Run what `make test` leaves out: the slow cells of the fault matrix
 	$(BIN)/pytest -m faults $(ARGS)
 
+k8s-validate: setup ## Check the Kubernetes manifests alone
+	@.ci/setup.sh --test-tools
+	$(BIN)/pytest tests/manifests $(ARGS)
+
 image: ## Build the image annlib:VERSION with docker, podman or buildah
 	@.ci/build-image.sh
 
@@ -51,10 +55,11 @@ test-image: setup ## Build the image with podman and run it as pods would, as ro
 	@.ci/setup.sh --image-tools
 	$(BIN)/pytest -m image $(ARGS)
 
-# Three files, so that the image installs requirements.lock and gets no development tools. requirements-dev.lock holds
+# Several files, so that the image installs requirements.lock and gets no development tools. requirements-dev.lock holds
 # the dev extra alone, requirements-gpu.lock what the gpu extra adds; both are resolved within the versions of
-# requirements.lock. `fewest` picks the same versions for Python 3.11 to 3.13 wherever it can. Versions stay unless the
-# requirements exclude them; ARGS=--upgrade takes the newest.
+# requirements.lock. checkov, which lints the manifests, excludes some of these versions, so it has a file and an
+# environment of its own. `fewest` picks the same versions for Python 3.11 to 3.13 wherever it can. Versions stay unless
+# the requirements exclude them; ARGS=--upgrade takes the newest.
 LOCK := UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
 	--fork-strategy fewest --generate-hashes --no-emit-index-url --no-emit-find-links $(ARGS)
 
@@ -65,7 +70,8 @@ lock: setup ## Resolve pyproject.toml again into the lock files
 		| $(LOCK) - --constraints requirements.lock --output-file requirements-dev.lock
 	$(LOCK) pyproject.toml --extra gpu --constraints requirements.lock --output-file requirements-gpu.lock \
 		$$(sed -n 's/^\([a-z][^=]*\)==.*/--no-emit-package \1/p' requirements.lock)
+	echo "checkov>=3.3" | $(LOCK) - --output-file requirements-checkov.lock
 
 clean: ## Remove .venv and caches; never runs/
-	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf .venv .venv-checkov build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	find . -name __pycache__ -type d -not -path './runs/*' -prune -exec rm -rf {} +

@@ -107,6 +107,18 @@ provide_dataset() {
   say "note: Fashion-MNIST can neither be downloaded nor installed here; to train on it, install $DATASET_PACKAGE."
 }
 
+# Checks the Kubernetes manifests. In an environment of its own, for its requirements and ours exclude each other.
+provide_checkov() {
+  if cmp -s requirements-checkov.lock .venv-checkov/.complete; then
+    return
+  fi
+  say "installing checkov in .venv-checkov"
+  "$VENV/bin/python" -m venv --clear .venv-checkov
+  .venv-checkov/bin/pip install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: \
+    -r requirements-checkov.lock || { say "note: checkov cannot be installed here; its tests are skipped and say so."; return; }
+  cp requirements-checkov.lock .venv-checkov/.complete
+}
+
 # What only tests need: a browser that opens the report, and what draws the diagrams of models.
 provide_test_tools() {
   local missing=()
@@ -137,6 +149,7 @@ provide_image_tools() {
 
 if [ "${1:-}" = --test-tools ]; then
   provide_test_tools
+  provide_checkov
   exit
 fi
 if [ "${1:-}" = --image-tools ]; then

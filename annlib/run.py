@@ -209,16 +209,19 @@ def _versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _interrupts(console: Console) -> Iterator[list[int]]:
-    """Collects Ctrl-C and SIGTERM: the first one stops at the next step, a second one at once."""
+    """Collects Ctrl-C and SIGTERM: the first one stops at the next step, Ctrl-C after it at once.
+
+    A second SIGTERM changes nothing: where a job is stopped and its pod is deleted, both send one.
+    """
     received: list[int] = []
 
     def handle(signum: int, frame: Any) -> None:
         received.append(signum)
-        if len(received) > 1:
+        if len(received) == 1:
+            name = signal.Signals(signum).name
+            console.print(f"{name}: stopping with a checkpoint; Ctrl-C stops at once", highlight=False)
+        elif signum == signal.SIGINT:
             raise KeyboardInterrupt
-        console.print(
-            f"{signal.Signals(signum).name}: stopping with a checkpoint; a second one stops at once", highlight=False
-        )
 
     before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
     try:
