@@ -44,6 +44,8 @@ def draw_pictures(run: RunDirectory, config: RunConfig, workload: Workload) -> d
     """
     from annlib.reporting.plots import plot_learning_curves
 
+    # What Ray workers left on an object store comes without empty directories.
+    run.pictures.mkdir(exist_ok=True)
     plot_learning_curves(run.read_history(), run.learning_curves, title=f"{config.workload}: {config.name}")
     data = workload.load_data(config.data_dir)
     outputs = np.load(run.predictions, allow_pickle=False)

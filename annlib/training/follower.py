@@ -29,7 +29,7 @@ class Follower:
         self._ended_at: float | None = None
 
     def take(self, message: dict[str, Any]) -> None:
-        """Shows a message, and notes it unless it holds rows."""
+        """Shows a message, and notes it where it tells of the workers' starts and ends."""
         kind = message["event"]
         if kind == "rows":
             for row in message["rows"]:
@@ -37,6 +37,9 @@ class Follower:
                 if row["epoch"] > self._epoch:
                     self._epoch = row["epoch"]
                     self._display.show(row)
+            return
+        if kind == "waiting":
+            self._print(f"waiting for the workers to start: expected {message['room']}")
             return
         if kind == "worker":
             self._nodes[message["rank"]] = message["node"]

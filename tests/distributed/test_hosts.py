@@ -1,6 +1,7 @@
 """Training over hosts with a network between them: the same curve, and what a cut cable does."""
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hosts import wait_for
 
 from annlib.artifacts import RunDirectory
 from annlib.training import attempts
+from annlib.training.distributed.launch import TELL_WAIT_S
 
 pytestmark = pytest.mark.faults
 
@@ -48,9 +50,16 @@ def host_of_rank(workers: list[hosts.Host], run: Path, rank: int) -> hosts.Host:
 
 
 def test_two_hosts_train_the_curve_of_one_process(cluster: hosts.Cluster, tmp_path: Path, expected: Path) -> None:
-    for name in "ab":
-        cluster.add(name)
-    finish(start(cluster, tmp_path, "never", "--num-workers", "2"))
+    cluster.add("a")
+    process = start(cluster, tmp_path, "never", "--num-workers", "2")
+    # A head without CPUs has nodes that come when they come.
+    wait_for((tmp_path / "run/attempts.jsonl").exists, "the driver", timeout_s=120)
+    time.sleep(TELL_WAIT_S)
+    cluster.add("b")
+    out = finish(process)
+    assert (
+        "waiting for the workers to start: expected 2 free CPUs for 2 workers, received 1 CPUs in all on a, head" in out
+    )
     assert_same(tmp_path / "run", expected)
     assert metrics_of(tmp_path / "run")["world_sizes"] == [2]
 

@@ -23,6 +23,9 @@ _SETTINGS = {
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
 }
 
+# What Ray counts of the node that keeps the cluster's state.
+_HEAD = "node:__internal_head__"
+
 
 @contextlib.contextmanager
 def cluster(config: RunConfig) -> Iterator[None]:
@@ -77,6 +80,8 @@ def _initialize() -> None:
 
 
 def _check_size(config: RunConfig, resources: dict[str, float]) -> None:
+    if _waits_for_nodes():
+        return
     fewest = config.num_workers[0]
     needs = {"CPU": fewest * config.cpus_per_worker, "GPU": fewest if config.use_gpu else 0}
     for kind, needed in needs.items():
@@ -86,3 +91,9 @@ def _check_size(config: RunConfig, resources: dict[str, float]) -> None:
                 f"the Ray cluster has {available} {kind}s: {fewest} workers need {needed}. Give a smaller "
                 "--num-workers, or add nodes to the cluster."
             )
+
+
+def _waits_for_nodes() -> bool:
+    """Tells whether the head has no CPUs, as on Kubernetes: nodes come when they come then, and `train` waits."""
+    heads = [node["Resources"] for node in ray.nodes() if node["Alive"] and _HEAD in node["Resources"]]
+    return any("CPU" not in resources for resources in heads)

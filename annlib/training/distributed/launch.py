@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 POLL_S = 0.2
 # A worker that failed by itself leaves the others waiting for it; after this time they are ended.
 ERROR_GRACE_S = 3.0
+# When workers have not started after this time, the user is told what they wait for, in seconds.
+TELL_WAIT_S = 15.0
 # How long the driver waits until they are ended, in seconds.
 END_TIMEOUT_S = 20.0
 # How often Ray Train looks for nodes that have come, in seconds; the default is 60 s.
@@ -129,7 +131,7 @@ def _follow(
     result: dict[str, Any] | None = None
     error_at = float("inf")
     waiting_since = time.monotonic()
-    is_waiting, is_stopping = True, False
+    is_waiting, is_stopping, has_told = True, False, False
     while True:
         is_done = not thread.is_alive()
         for message in mailbox.take():
@@ -141,25 +143,34 @@ def _follow(
                 is_starting = message["event"] in ("failure", "resize")
                 waiting_since = time.monotonic() if is_starting and not is_waiting else waiting_since
                 is_waiting = is_starting or (is_waiting and message["event"] != "worker")
+                has_told = has_told and is_waiting
                 on_message(message)
         if is_done or time.monotonic() - error_at > ERROR_GRACE_S:
             return result
-        if is_waiting and time.monotonic() - waiting_since > config.start_timeout_s:
-            raise ClusterError(_missing(config))
+        waited_s = time.monotonic() - waiting_since if is_waiting else 0.0
+        if waited_s > config.start_timeout_s:
+            raise ClusterError(
+                f"the workers did not start within {config.start_timeout_s:g} s: expected {_room(config)}. Add "
+                "nodes, give a smaller --num-workers or a range such as 1:4, or a longer --start-timeout-s. "
+                "Checkpoints are kept."
+            )
+        if waited_s > TELL_WAIT_S and not has_told:
+            has_told = True
+            on_message({"event": "waiting", "room": _room(config)})
         if stop_requested() and not is_stopping:
             is_stopping = True
             mailbox.set("stop")
         thread.join(POLL_S)
 
 
-def _missing(config: RunConfig) -> str:
+def _room(config: RunConfig) -> str:
+    """Returns what the workers need and what the cluster has."""
     resources = ray.cluster_resources()
     fewest = config.num_workers[0]
     kind = "GPU" if config.use_gpu else "CPU"
     needed = fewest if config.use_gpu else fewest * config.cpus_per_worker
     nodes = ", ".join(sorted(node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]))
     return (
-        f"the workers did not start within {config.start_timeout_s:g} s: expected {needed} free {kind}s for {fewest} "
-        f"workers, received {resources.get(kind, 0):g} {kind}s in all on {nodes}, some of them in use. Add nodes, give "
-        "a smaller --num-workers or a range such as 1:4, or a longer --start-timeout-s. Checkpoints are kept."
+        f"{needed} free {kind}s for {fewest} workers, received {resources.get(kind, 0):g} {kind}s in all on {nodes}, "
+        "some of them perhaps in use"
     )
