@@ -9,6 +9,8 @@ import contextlib
 import datetime
 import os
 import shutil
+import time
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -25,6 +27,25 @@ _VARIABLES = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
 }
 SCHEMES = tuple(_VARIABLES)
+# What an error of a store says, and what that means: a refusal stays one, the rest may pass.
+_REFUSALS = {
+    "INVALID_ACCESS_KEY_ID": "an unknown access key",
+    "access key": "an unknown access key",
+    "NO_SUCH_BUCKET": "no such bucket",
+    "does not exist": "no such bucket",
+    "ACCESS_DENIED": "access denied",
+    "SIGNATURE_DOES_NOT_MATCH": "a wrong secret key",
+    "SignatureDoesNotMatch": "a wrong secret key",
+}
+_FAILURES = {
+    "NETWORK_CONNECTION": "no answer",
+    "curlCode": "no answer",
+    "OAuth2 access token": "no access token for these credentials",
+    "CURL error": "no answer",
+}
+_REASONS = (*_REFUSALS.items(), *_FAILURES.items())
+# Between two attempts of a probe, in seconds.
+PROBE_EVERY_S = 1.0
 # A request that takes longer is given up, and tried again by whoever made it, in seconds.
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
@@ -74,24 +95,37 @@ class Remote:
         self._path = f"{parts.netloc}{parts.path}"
         self._files = _filesystem(parts.scheme)
 
-    def probe(self) -> None:
+    def probe(self, *, timeout_s: float = 0.0) -> None:
         """Writes, reads and deletes a small file.
+
+        Args:
+            timeout_s: seconds to try again for where the store does not answer, or fails by itself.
 
         Raises:
             StorageError: the store cannot be reached, has no such bucket, or denies it.
         """
-        path = f"{self._path}/.probe"
-        try:
-            with self._files.open_output_stream(path) as stream:
-                stream.write(b"probe")
-            with self._files.open_input_stream(path) as stream:
-                stream.read()
-            self._files.delete_file(path)
-        except OSError as error:
-            raise StorageError(
-                f"{self.uri} cannot be written: expected a bucket that these credentials may write, received "
-                f"{describe(error)}. Correct --storage, or {_VARIABLES[urlsplit(self.uri).scheme]} in the environment."
-            ) from None
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                self._write_and_read()
+                return
+            except OSError as error:
+                reason = describe(error)
+            if reason in _REFUSALS.values() or time.monotonic() >= deadline:
+                raise StorageError(
+                    f"{self.uri} cannot be written: expected a bucket that these credentials may write, received "
+                    f"{reason}. Correct --storage, or {_VARIABLES[urlsplit(self.uri).scheme]} in the environment."
+                )
+            time.sleep(PROBE_EVERY_S)
+
+    def _write_and_read(self) -> None:
+        # Driver and workers may do this at the same time.
+        path = f"{self._path}/.probe.{uuid.uuid4().hex}"
+        with self._files.open_output_stream(path) as stream:
+            stream.write(b"probe")
+        with self._files.open_input_stream(path) as stream:
+            stream.read()
+        self._files.delete_file(path)
 
     def list(self) -> dict[str, int]:
         """Returns the size of each file below the directory, in bytes, by its path from there."""
@@ -129,22 +163,7 @@ class Remote:
 def describe(error: OSError) -> str:
     """Returns the reason in an object store's error, in one line."""
     text = " ".join(str(error).split())
-    for sign, reason in (
-        ("INVALID_ACCESS_KEY_ID", "an unknown access key"),
-        ("access key", "an unknown access key"),
-        ("NO_SUCH_BUCKET", "no such bucket"),
-        ("does not exist", "no such bucket"),
-        ("ACCESS_DENIED", "access denied"),
-        ("SIGNATURE_DOES_NOT_MATCH", "a wrong secret key"),
-        ("SignatureDoesNotMatch", "a wrong secret key"),
-        ("NETWORK_CONNECTION", "no answer"),
-        ("curlCode", "no answer"),
-        ("OAuth2 access token", "no access token for these credentials"),
-        ("CURL error", "no answer"),
-    ):
-        if sign in text:
-            return reason
-    return text[:300]
+    return next((reason for sign, reason in _REASONS if sign in text), text[:300])
 
 
 def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":

@@ -10,6 +10,9 @@ from annlib.config import RunConfig
 from annlib.mirror import Mirror
 from annlib.storage import Remote, is_remote
 
+# A user who starts a run wants to know soon that there is no such store, in seconds.
+START_PATIENCE_S = 10.0
+
 
 def _nothing() -> None:
     pass
@@ -33,11 +36,14 @@ class RunStorage:
 
 
 @contextlib.contextmanager
-def open_run_storage(config: RunConfig, *, leave_out: Sequence[str] = ()) -> Iterator[RunStorage]:
+def open_run_storage(
+    config: RunConfig, *, patience_s: float = START_PATIENCE_S, leave_out: Sequence[str] = ()
+) -> Iterator[RunStorage]:
     """Gives the run's directory. What is written there is on the object store in the end.
 
     Args:
         config: the run's configuration.
+        patience_s: seconds to wait for an object store that does not answer at the start.
         leave_out: what not to fetch from the object store, such as "tensorboard/".
 
     Raises:
@@ -48,7 +54,7 @@ def open_run_storage(config: RunConfig, *, leave_out: Sequence[str] = ()) -> Ite
         yield RunStorage(run)
         return
     remote = Remote(config.location)
-    remote.probe()
+    remote.probe(timeout_s=patience_s)
     run.path.mkdir(parents=True)
     try:
         with Mirror(run.path, remote, timeout_s=config.storage_timeout_s) as mirror:

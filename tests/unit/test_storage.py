@@ -1,10 +1,12 @@
 """The forms of `--storage`; what is wrong is one line without a secret."""
 
+import io
 from pathlib import Path
 
 import pytest
 
-from annlib.errors import ConfigError
+from annlib import storage
+from annlib.errors import ConfigError, StorageError
 from annlib.storage import check_storage, describe, is_remote
 
 
@@ -56,3 +58,47 @@ def test_a_wrong_storage_is_one_line_without_its_secret(given: str, part: str) -
 )
 def test_an_error_of_the_store_has_a_plain_reason(text: str, reason: str) -> None:
     assert describe(OSError(text)) == reason
+
+
+class FlakyFiles:
+    """A file system whose first calls fail."""
+
+    def __init__(self, *failures: str) -> None:
+        self.failures = list(failures)
+        self.paths: list[str] = []
+
+    def open_output_stream(self, path: str) -> io.BytesIO:
+        self.paths.append(path)
+        if self.failures:
+            raise OSError(self.failures.pop(0))
+        return io.BytesIO()
+
+    def open_input_stream(self, path: str) -> io.BytesIO:
+        return io.BytesIO()
+
+    def delete_file(self, path: str) -> None:
+        pass
+
+
+def probe(files: FlakyFiles, timeout_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "_filesystem", lambda scheme: files)
+    monkeypatch.setattr(storage, "PROBE_EVERY_S", 0.01)
+    storage.Remote("s3://bucket/runs").probe(timeout_s=timeout_s)
+
+
+def test_a_probe_waits_for_a_store_that_fails_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = FlakyFiles("AWS Error INTERNAL_FAILURE", "AWS Error NETWORK_CONNECTION")
+    probe(files, 5.0, monkeypatch)
+    assert len(set(files.paths)) == 3
+
+
+def test_a_probe_gives_up_at_its_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(StorageError, match="received no answer"):
+        probe(FlakyFiles(*["AWS Error NETWORK_CONNECTION"] * 1000), 0.05, monkeypatch)
+
+
+def test_a_probe_does_not_wait_where_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = FlakyFiles("AWS Error ACCESS_DENIED")
+    with pytest.raises(StorageError, match="received access denied"):
+        probe(files, 60.0, monkeypatch)
+    assert len(files.paths) == 1

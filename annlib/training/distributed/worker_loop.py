@@ -43,7 +43,9 @@ def train_loop(arguments: dict[str, Any]) -> None:
     place = f"{config.name} attempt {attempt} rank {rank} node {node}"
     mailbox.post("worker", rank=rank, node=node, pid=os.getpid(), attempt=attempt, world_size=world_size)
     try:
-        with open_run_storage(config, leave_out=("tensorboard/", "logs/", "pictures/")) as storage:
+        with open_run_storage(
+            config, patience_s=config.storage_timeout_s, leave_out=("tensorboard/", "logs/", "pictures/")
+        ) as storage:
             log_to(open_log(config, storage.run, mailbox, rank, node), place)
             if attempt == 1:
                 # Where this node may not write what the driver's may, that is known before the first epoch. Later on,
