@@ -1,6 +1,7 @@
 """TensorBoard over runs that are on an object store: a local copy of their event files, kept up to date."""
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,12 @@ class _Events:
             if "tfevents" in name and self._sizes.get(name) != size:
                 path = self._directory / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                self._remote.download(name, path)
+                fetched = self._directory / "fetched"
+                self._remote.download(name, fetched)
+                # TensorBoard keeps the file open, and would never look at another one of the same name.
+                with path.open("ab") as local, fetched.open("rb") as source:
+                    source.seek(local.tell())
+                    shutil.copyfileobj(source, local)
                 self._sizes[name] = size
 
 

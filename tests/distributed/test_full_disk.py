@@ -90,6 +90,7 @@ def test_a_disk_that_is_full_already_is_one_error_before_training(disk: Path) ->
     assert "No space left on device" in errors
 
 
+@pytest.mark.faults
 def test_the_disk_is_freed_in_time(disk: Path, undisturbed: Path) -> None:
     process = start(disk, "wait", "last-epoch", "--storage-timeout-s", "60")
     try:

@@ -40,6 +40,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
+@pytest.mark.faults
 def test_a_run_is_kept_and_goes_on(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server)
     finish(start(tmp_path / "expected", "none", "never"))

@@ -1,0 +1,36 @@
+from pathlib import Path
+
+from annlib.board import _Events
+
+
+class Store:
+    """Event files on an object store."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.downloads: list[str] = []
+
+    def list(self) -> dict[str, int]:
+        return {name: len(content) for name, content in self.files.items()}
+
+    def download(self, name: str, local: Path) -> None:
+        self.downloads.append(name)
+        local.write_bytes(self.files[name])
+
+
+def test_an_event_file_grows_in_place(tmp_path: Path) -> None:
+    store = Store()
+    name = "run/tensorboard/train/events.out.tfevents.1"
+    store.files = {name: b"one", "run/model.keras": b"model"}
+    events = _Events(store, tmp_path)  # type: ignore[arg-type]
+    events.fetch()
+    path = tmp_path / name
+    # TensorBoard reads on in the file that it has opened.
+    with path.open("rb") as opened:
+        assert opened.read() == b"one"
+        store.files[name] = b"one two"
+        events.fetch()
+        assert opened.read() == b" two"
+    events.fetch()
+    assert store.downloads == [name, name]
+    assert [found.name for found in tmp_path.rglob("*tfevents*")] == [path.name]
