@@ -47,9 +47,9 @@ def train_loop(arguments: dict[str, Any]) -> None:
             config, patience_s=config.storage_timeout_s, leave_out=("tensorboard/", "logs/", "pictures/")
         ) as storage:
             log_to(open_log(config, storage.run, mailbox, rank, node), place)
-            if attempt == 1:
-                # Where this node may not write what the driver's may, that is known before the first epoch. Later on,
-                # a storage that cannot be written is waited for.
+            if attempt == 1 and rank == 0:
+                # Rank 0 writes the files. Where its node may not write what the driver's may, that is known before the
+                # first epoch; later on, a storage that cannot be written is waited for.
                 storage.run.create()
             result = _train(config, storage, arguments["workload"], mailbox, attempt)
     except AnnlibError as error:
