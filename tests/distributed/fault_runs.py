@@ -3,8 +3,11 @@
 import csv
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +24,31 @@ TIMEOUT_S = 240.0
 Faulty = subprocess.Popen[str]
 
 
-def start(storage: Path, fault: str, moment: str, *flags: str, address: str = "local") -> Faulty:
-    program = [sys.executable, str(HERE / "faulty.py"), fault, moment, str(storage / "marker")]
+def wait_for(condition: Callable[[], object], what: str, *, timeout_s: float = TIMEOUT_S, every_s: float = 0.1) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(every_s)
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def is_served(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def start(
+    storage: Path, fault: str, moment: str, *flags: str, address: str = "local", marker: Path | None = None
+) -> Faulty:
+    program = [sys.executable, str(HERE / "faulty.py"), fault, moment, str(marker or storage / "marker")]
     return subprocess.Popen(
         [*program, "--storage", str(storage), "--name", "run", *FLAGS, *flags],
         env={**os.environ, "RAY_ADDRESS": address, "CUDA_VISIBLE_DEVICES": "-1", "PYTHONPATH": str(ROOT)},

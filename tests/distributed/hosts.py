@@ -11,11 +11,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+from fault_runs import wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -44,13 +44,6 @@ def missing() -> str | None:
         reason = getattr(error, "stderr", None) or error
         return f"namespaces cannot be made here: {str(reason).strip()}"
     return None
-
-
-def wait_for(condition: Callable[[], object], what: str, *, timeout_s: float, every_s: float = 0.1) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
-        time.sleep(every_s)
 
 
 class _Namespaces:

@@ -1,13 +1,12 @@
 """A range of workers: the run grows with the cluster and shrinks with it, and its curve stays."""
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fault_runs import finish, history, metrics_of, note_recovery, start
+from fault_runs import finish, history, metrics_of, note_recovery, start, wait_for
 
 from annlib.artifacts import RunDirectory
 from annlib.training import attempts
@@ -24,13 +23,6 @@ def nodes() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def wait_for(condition: Callable[[], bool], *, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.1)
-
-
 @pytest.mark.faults
 def test_a_run_grows_and_shrinks_with_the_cluster(tmp_path: Path, nodes: Any, record_property: Any) -> None:
     finish(start(tmp_path / "expected", "none", "never", "--epochs", "1000"))
@@ -41,11 +33,11 @@ def test_a_run_grows_and_shrinks_with_the_cluster(tmp_path: Path, nodes: Any, re
         return len([event for event in attempts.read(run) if event["event"] == "training"])
 
     try:
-        wait_for(lambda: num_trained() == 1, timeout_s=90)
+        wait_for(lambda: num_trained() == 1, "training, 1", timeout_s=90)
         second = nodes.add_node(num_cpus=1)
-        wait_for(lambda: num_trained() == 2, timeout_s=90)
+        wait_for(lambda: num_trained() == 2, "training, 2", timeout_s=90)
         nodes.remove_node(second, allow_graceful=False)
-        wait_for(lambda: num_trained() == 3, timeout_s=90)
+        wait_for(lambda: num_trained() == 3, "training, 3", timeout_s=90)
         process.terminate()
         finish(process, code=128 + signal.SIGTERM)
     finally:

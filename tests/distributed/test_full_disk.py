@@ -1,4 +1,4 @@
-"""A disk that fills up while training: one clear error, and the checkpoints before it stay whole."""
+"""A disk that fills up or goes away while training: one clear error, and the checkpoints before it stay whole."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_runs import assert_same, errors_of, finish, start
+from fault_runs import assert_same, errors_of, finish, start, wait_for
 
 
 @pytest.fixture
@@ -27,13 +27,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     storage = tmp_path_factory.mktemp("undisturbed")
     finish(start(storage, "none", "never"))
     return storage / "run"
-
-
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 240
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.05)
 
 
 def fill(disk: Path) -> Path:
@@ -61,7 +54,7 @@ def test_a_full_disk_is_one_error_and_loses_nothing(
     flags = ["--num-workers", num_workers]
     process = start(disk, "wait", moment, *flags, "--storage-timeout-s", "2")
     try:
-        wait_for(disk / "marker")
+        wait_for((disk / "marker").exists, "the fault's moment")
         before = {path.name for path in (disk / "run/checkpoints").glob("epoch-*")}
         filler = fill(disk)
         (disk / "marker").unlink()
@@ -94,7 +87,7 @@ def test_a_disk_that_is_full_already_is_one_error_before_training(disk: Path) ->
 def test_the_disk_is_freed_in_time(disk: Path, undisturbed: Path) -> None:
     process = start(disk, "wait", "last-epoch", "--storage-timeout-s", "60")
     try:
-        wait_for(disk / "marker")
+        wait_for((disk / "marker").exists, "the fault's moment")
         filler = fill(disk)
         (disk / "marker").unlink()
         time.sleep(3)
@@ -105,3 +98,52 @@ def test_the_disk_is_freed_in_time(disk: Path, undisturbed: Path) -> None:
     assert_same(disk / "run", undisturbed)
     assert shutil.disk_usage(disk).free > 0
     assert "the storage is back after" in (disk / "run/run.log").read_text()
+
+
+def take_away(disk: Path) -> None:
+    """Hides the disk, as a network file system that is not mounted any more: an empty directory, not to be written."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", disk], check=True)
+
+
+def give_back(disk: Path) -> None:
+    subprocess.run(["umount", disk], check=True)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("num_workers", ["0", "2"])
+def test_a_disk_that_comes_back_delays_a_checkpoint(
+    disk: Path, undisturbed: Path, tmp_path: Path, num_workers: str
+) -> None:
+    marker = tmp_path / "marker"
+    process = start(disk, "wait", "last-epoch", "--num-workers", num_workers, marker=marker)
+    try:
+        wait_for(marker.exists, "the fault's moment")
+        take_away(disk)
+        marker.unlink()
+        time.sleep(5)
+        give_back(disk)
+        finish(process)
+    finally:
+        process.kill()
+    assert_same(disk / "run", undisturbed)
+    assert "the storage is back after" in (disk / "run/run.log").read_text()
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("num_workers", ["0", "2"])
+def test_a_disk_that_stays_away_is_one_error(disk: Path, undisturbed: Path, tmp_path: Path, num_workers: str) -> None:
+    flags = ["--num-workers", num_workers]
+    marker = tmp_path / "marker"
+    process = start(disk, "wait", "last-epoch", *flags, "--storage-timeout-s", "2", marker=marker)
+    try:
+        wait_for(marker.exists, "the fault's moment")
+        take_away(disk)
+        marker.unlink()
+        _, errors = process.communicate(timeout=180)
+    finally:
+        process.kill()
+    give_back(disk)
+    assert process.returncode == 2, errors
+    assert len(errors_of(errors)) == 1, errors
+    assert "resuming after epoch" in finish(start(disk, "none", "never", *flags))
+    assert_same(disk / "run", undisturbed)

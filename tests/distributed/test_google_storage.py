@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -10,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_runs import ROOT, assert_same, finish, start
+from fault_runs import ROOT, assert_same, finish, free_port, is_served, start, wait_for
 
 from annlib.storage import Remote
 
@@ -20,20 +19,11 @@ def server(tmp_path: Path) -> Iterator[str]:
     program = shutil.which("gcp-storage-emulator", path=str(Path(sys.executable).parent))
     if program is None:
         pytest.skip("there is no emulator of Google's storage: install the package gcp-storage-emulator")
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     flags = ["--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", "bucket"]
     process = subprocess.Popen([program, "start", *flags], cwd=tmp_path, stderr=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the server did not start"
-                time.sleep(0.2)
+        wait_for(lambda: is_served(port), "the server", timeout_s=60)
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()

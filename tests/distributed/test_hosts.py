@@ -8,9 +8,8 @@ from typing import Any
 
 import hosts
 import pytest
-from fault_runs import FLAGS, HERE, assert_same, errors_of, finish, metrics_of, note_recovery
+from fault_runs import FLAGS, HERE, assert_same, errors_of, finish, metrics_of, note_recovery, wait_for
 from fault_runs import start as start_here
-from hosts import wait_for
 
 from annlib.artifacts import RunDirectory
 from annlib.training import attempts

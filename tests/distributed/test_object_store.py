@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fault_runs import ROOT, Faulty, assert_same, errors_of, finish, start
+from fault_runs import ROOT, Faulty, assert_same, errors_of, finish, start, wait_for
 from object_store import SECRET_KEY, ObjectStore, object_store
 
 import annlib
@@ -48,13 +48,6 @@ def fetch(place: Path) -> Path:
     for name in remote.list():
         remote.download(name, place / "fetched" / name)
     return place / "fetched"
-
-
-def wait_for(path: Path, *, timeout_s: float = 240.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not path.exists():
-        assert time.monotonic() < deadline, f"{path} did not come"
-        time.sleep(0.05)
 
 
 @pytest.mark.usefixtures("environment")
@@ -111,7 +104,7 @@ def test_an_outage_is_waited_for(
 ) -> None:
     process = start_remote(tmp_path, "wait", moment, "--num-workers", num_workers)
     try:
-        wait_for(tmp_path / "marker")
+        wait_for((tmp_path / "marker").exists, "the fault's moment")
         store.stop()
         (tmp_path / "marker").unlink()
         time.sleep(seconds)
@@ -135,7 +128,7 @@ def test_an_outage_for_good_is_one_error_and_loses_nothing(
     remote = Remote(f"s3://bucket/{tmp_path.name}/run")
     process = start_remote(tmp_path, "wait", "last-epoch", *flags)
     try:
-        wait_for(tmp_path / "marker")
+        wait_for((tmp_path / "marker").exists, "the fault's moment")
         while not any(name.endswith("manifest.json") for name in remote.list()):
             time.sleep(0.1)
         store.stop()

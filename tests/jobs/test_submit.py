@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from fault_runs import free_port, is_served, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -23,12 +23,6 @@ class Cluster(NamedTuple):
     url: str
     metrics_port: int
     environment: dict[str, str]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +44,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     command += ["--node-ip-address=127.0.0.1", f"--temp-dir={directory}", f"--metrics-export-port={metrics}"]
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, start_new_session=True)
     try:
-        deadline = time.monotonic() + 90
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", dashboard), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < deadline, "the cluster did not start"
-                time.sleep(0.2)
+        wait_for(lambda: is_served(dashboard), "the cluster", timeout_s=90)
         yield Cluster(f"http://127.0.0.1:{dashboard}", metrics, environment)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
