@@ -126,8 +126,8 @@ def test_a_lost_or_drained_node(
 
 @pytest.mark.faults
 def test_twenty_kills_at_random_times(tmp_path: Path) -> None:
-    flags = ["--num-workers", "2", "--epochs", "400", "--max-failures", "40"]
-    finish(start(tmp_path / "expected", "none", "never", "--epochs", "400"))
+    flags = ["--num-workers", "2", "--epochs", "150", "--max-failures", "40"]
+    finish(start(tmp_path / "expected", "none", "never", "--epochs", "150"))
     process = start(tmp_path / "soak", "none", "never", *flags)
     order = np.random.default_rng(7)
     kills = 0
