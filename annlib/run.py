@@ -13,7 +13,7 @@ from rich.console import Console
 
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
-from annlib.errors import ClusterError, StorageError
+from annlib.errors import ClusterError, ConfigError, StorageError
 from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
@@ -62,6 +62,12 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
 def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: Console) -> int:
     run = storage.run
     # Before the run directory exists or changes, so that bad input leaves nothing behind.
+    for file, kind in ((run.search, "a search"), (run.trial, "a trial of a search")):
+        if file.exists():
+            raise ConfigError(
+                f"{config.location} is {kind}, no run: expected a new name or that of a run, received one that "
+                "jobs/tune.py made. Give another --name."
+            )
     data = workload.load_data(config.data_dir)
     resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()

@@ -5,6 +5,8 @@ import dataclasses
 import gc
 import json
 import logging
+import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
@@ -36,6 +38,7 @@ class TrialRecord:
         epochs: completed epochs.
         seconds: time that the trial took in its process.
         reason: why it failed.
+        process: node and process id where it was done.
     """
 
     number: int
@@ -44,6 +47,7 @@ class TrialRecord:
     epochs: int = 0
     seconds: float = 0.0
     reason: str = ""
+    process: str = ""
 
     @property
     def is_final(self) -> bool:
@@ -72,14 +76,14 @@ def read_record(run: RunDirectory) -> TrialRecord | None:
     Raises:
         StorageError: the file is damaged.
     """
-    path = run.path / "trial.json"
     try:
-        return TrialRecord.from_json(path.read_text())
+        return TrialRecord.from_json(run.trial.read_text())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise StorageError(
-            f"{path} cannot be read: expected the record of a trial, received {error}. Remove it to do the trial again."
+            f"{run.trial} cannot be read: expected the record of a trial, received {error}. Remove it to do the trial "
+            "again."
         ) from None
 
 
@@ -126,9 +130,10 @@ def run_trial(
                 logger.exception("the trial failed")
                 reason = " ".join(str(error).split()) if isinstance(error, AnnlibError) else f"{error!r}"
                 record = dataclasses.replace(asking.record, state="failed", reason=reason[:500])
-        record = dataclasses.replace(record, seconds=time.perf_counter() - started)
+        process = f"{socket.gethostname()}:{os.getpid()}"
+        record = dataclasses.replace(record, seconds=time.perf_counter() - started, process=process)
         if record.is_final:
-            write_atomically(storage.run.path / "trial.json", record.to_json().encode())
+            write_atomically(storage.run.trial, record.to_json().encode())
             storage.flush()
     return record
 

@@ -32,9 +32,13 @@ def best_of(records: Mapping[int, TrialRecord], search: Search) -> TrialRecord |
 
 
 def _ranked(records: Mapping[int, TrialRecord], search: Search) -> list[TrialRecord]:
-    """Returns the trials with a score, the best first; of equal ones the earlier."""
+    """Returns the trials that have a model and a score, the best first; of equal ones the earlier."""
     sign = -1.0 if search.larger_is_better else 1.0
-    scored = [(sign * record.score, record.number) for record in records.values() if record.score is not None]
+    scored = [
+        (sign * record.score, record.number)
+        for record in records.values()
+        if record.score is not None and record.is_final
+    ]
     return [records[number] for _, number in sorted(scored)]
 
 
@@ -87,8 +91,19 @@ def finish(
     }
     write_atomically(directory / RESULTS_FILE, json.dumps(found, indent=2).encode())
     _print_comparison(search, records, best, found["test"], console)
-    command = f"jobs/train.py {search.workload.name} --config {search.config.location}/best.yaml"
-    console.print(f"the best configuration: {command}", highlight=False, soft_wrap=True)
+    lost = [number for number, record in records.items() if not record.is_final]
+    if lost:
+        console.print(
+            f"{len(lost)} trials were lost with their process; the same command with --name {search.config.name} tries "
+            "them again",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(
+        f"the best configuration, for jobs/train.py --config: {search.config.location}/best.yaml",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _no_result(records: Mapping[int, TrialRecord]) -> str:
@@ -115,7 +130,7 @@ def _test_metrics(
     found = {}
     for record in records:
         number = str(record.number)
-        if number not in known and record.score is not None:
+        if number not in known and record.score is not None and record.is_final:
             with output_to(directory / "search.log"):
                 known[number] = evaluate_run(open_run(configs[record.number].location))["metrics"]
         if number in known:

@@ -23,8 +23,6 @@ from annlib.tuning import results
 from annlib.tuning.definition import REDUCTION_FACTOR, Search
 from annlib.tuning.space import configure, describe, draw
 
-SEARCH_FILE = "search.yaml"
-
 
 def tune(search: Search, *, console: Console) -> int:
     """Does what is left of a search, and shows what it found.
@@ -58,7 +56,7 @@ def tune(search: Search, *, console: Console) -> int:
 
 def _check_directory(directory: Path, search: Search) -> None:
     """Raises ConfigError where the name is that of something else than this search."""
-    path, name = directory / SEARCH_FILE, search.config.name
+    path, name = RunDirectory(directory).search, search.config.name
     if not path.exists():
         if RunDirectory(directory).config.exists():
             raise ConfigError(
@@ -138,7 +136,7 @@ def _run(
 def _write_search(directory: Path, search: Search) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(directory / SEARCH_FILE, yaml.safe_dump(search.identity(), sort_keys=False).encode())
+        write_atomically(RunDirectory(directory).search, yaml.safe_dump(search.identity(), sort_keys=False).encode())
     except OSError as error:
         raise StorageError(
             f"the directory {directory} cannot be written: expected a writable directory, received "

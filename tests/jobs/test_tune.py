@@ -54,3 +54,34 @@ def test_the_name_of_a_run_is_refused_and_the_run_stays(job: Any, finished: Path
 
 def test_help_imports_nothing_heavy(imports: Callable[..., set[str]]) -> None:
     assert not imports("tune", "--help") & {"tensorflow", "keras", "ray", "pandas", "sklearn", "scipy", "matplotlib"}
+
+
+@pytest.mark.parametrize(("file", "kind"), [("search.yaml", "a search"), ("trial.json", "a trial of a search")])
+def test_training_under_the_name_of_a_search_or_a_trial_is_refused(
+    job: Any, tmp_path: Path, file: str, kind: str
+) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / file).write_text("{}")
+    done = job("train", "digits", "--storage", tmp_path, "--name", "s")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"is {kind}, no run" in done.stderr
+    assert [path.name for path in (tmp_path / "s").iterdir()] == [file]
+
+
+@pytest.mark.parametrize(
+    ("workload", "flags", "part"),
+    [
+        ("digits", ["--hidden", "30,x"], "hidden"),
+        ("digits", ["--activation", "rleu"], "'relu'"),
+        ("digits", ["--optimizer", "sdg"], "'sgd'"),
+        ("iris-perceptron", ["--hidden", "30"], "its model is no MLP"),
+        ("wide-deep-housing", ["--optimizer", "adam"], "its model is no MLP"),
+    ],
+)
+def test_a_model_that_cannot_be_built_is_refused(
+    job: Any, tmp_path: Path, workload: str, flags: list[str], part: str
+) -> None:
+    done = job("train", workload, *flags, "--storage", tmp_path / "runs")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert part in done.stderr
+    assert not (tmp_path / "runs").exists()
