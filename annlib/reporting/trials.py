@@ -29,7 +29,7 @@ class Trial:
         state: how it ended.
         epochs: completed epochs.
         score: the metric on the validation split; None where there is none.
-        values: value of each hyperparameter; a number where `logarithmic` or other numbers make an axis.
+        values: value of each hyperparameter; numbers make an axis, texts its categories.
     """
 
     number: int

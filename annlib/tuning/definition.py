@@ -16,6 +16,20 @@ GRACE = 0.1
 # The start of a process and TensorFlow's import take longer than a small trial. What TensorFlow keeps of each trial's
 # compiled loop is about 3 MB, which nothing gives back but the end of the process.
 TRIALS_PER_PROCESS = 100
+# Where and how trials run, which does not change what they are.
+_PLACES = {
+    "name",
+    "storage",
+    "data_dir",
+    "storage_timeout_s",
+    "checkpoint_every_s",
+    "keep",
+    "max_failures",
+    "worker_timeout_s",
+    "start_timeout_s",
+    "cpus_per_worker",
+    "use_gpu",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,8 +69,7 @@ class Search:
 
     def identity(self) -> dict[str, Any]:
         """Returns what two starts of one search have in common."""
-        places = {"name", "storage", "data_dir", "storage_timeout_s", "max_failures", "keep", "checkpoint_every_s"}
-        configuration = self.config.model_dump(mode="json", exclude=places)
+        configuration = self.config.model_dump(mode="json", exclude=_PLACES)
         return {**configuration, "space": as_yaml(self.space)}
 
 

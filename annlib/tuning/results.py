@@ -57,7 +57,34 @@ def finish(
     best = best_of(records, search)
     if best is None:
         raise TrainingError(_no_result(records))
-    metric = search.config.monitor
+    trials = _show_trials(search, configs, records, directory, console)
+    values = configs[best.number].model_dump(mode="json", exclude=_PLACES)
+    write_atomically(directory / "best.yaml", yaml.safe_dump(values, sort_keys=False).encode())
+    found: dict[str, Any] = {
+        "workload": search.workload.name,
+        "metric": search.config.monitor,
+        "larger_is_better": search.larger_is_better,
+        "best": best.number,
+        "test": _test_metrics(directory, configs, [record for record in (records.get(0), best) if record is not None]),
+        "trials": [{**vars(records[trial.number]), "values": dict(trial.values)} for trial in trials],
+    }
+    write_atomically(directory / RESULTS_FILE, json.dumps(found, indent=2).encode())
+    _print_comparison(search, records, best, found["test"], console)
+    console.print(
+        f"the best configuration, for jobs/train.py --config: {search.config.location}/best.yaml",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _show_trials(
+    search: Search,
+    configs: Sequence[RunConfig],
+    records: Mapping[int, TrialRecord],
+    directory: Path,
+    console: Console,
+) -> list[Trial]:
+    """Prints the best trials, draws all, and returns them by number."""
     trials = [
         Trial(
             number=record.number,
@@ -70,27 +97,15 @@ def finish(
     ]
     by_number = {trial.number: trial for trial in trials}
     shown = [by_number[record.number] for record in _ranked(records, search)][:NUM_SHOWN]
-    console.print(trials_table(shown, metric))
+    console.print(trials_table(shown, search.config.monitor))
     plot_trials(
         trials,
         directory / "hyperparameters.png",
-        metric=metric,
+        metric=search.config.monitor,
         larger_is_better=search.larger_is_better,
         logarithmic=[name for name, distribution in search.space.items() if distribution.kind.startswith("log_")],
         title=f"{search.workload.name}: {len(trials)} trials of {search.config.name}",
     )
-    values = configs[best.number].model_dump(mode="json", exclude=_PLACES)
-    write_atomically(directory / "best.yaml", yaml.safe_dump(values, sort_keys=False).encode())
-    found: dict[str, Any] = {
-        "workload": search.workload.name,
-        "metric": metric,
-        "larger_is_better": search.larger_is_better,
-        "best": best.number,
-        "test": _test_metrics(directory, configs, [record for record in (records.get(0), best) if record is not None]),
-        "trials": [{**vars(records[trial.number]), "values": dict(trial.values)} for trial in trials],
-    }
-    write_atomically(directory / RESULTS_FILE, json.dumps(found, indent=2).encode())
-    _print_comparison(search, records, best, found["test"], console)
     lost = [number for number, record in records.items() if not record.is_final]
     if lost:
         console.print(
@@ -99,11 +114,7 @@ def finish(
             highlight=False,
             soft_wrap=True,
         )
-    console.print(
-        f"the best configuration, for jobs/train.py --config: {search.config.location}/best.yaml",
-        highlight=False,
-        soft_wrap=True,
-    )
+    return trials
 
 
 def _no_result(records: Mapping[int, TrialRecord]) -> str:

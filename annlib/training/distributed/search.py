@@ -1,16 +1,14 @@
-"""Trials on Ray Tune: workers that run one trial after another in one process, and successive halving."""
+"""Trials on Ray Tune, with successive halving, followed from the driver."""
 
 import dataclasses
 import logging
 import os
-import queue
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
@@ -18,15 +16,14 @@ from annlib.config import RunConfig
 from annlib.errors import TrainingError
 from annlib.training.distributed.cluster import cluster_cpus
 from annlib.training.distributed.mailbox import Mailbox
-from annlib.training.trial import TrialRecord, run_trial
+from annlib.training.distributed.trial_worker import TrialWorker, stop_asked
+from annlib.training.trial import TrialRecord
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 
 # How often the driver looks for results, in seconds.
 POLL_S = 0.1
-# How often a worker asks whether to stop, in seconds.
-WATCH_EVERY_S = 0.2
 # How long the driver waits for the workers to leave checkpoints, in seconds. Ray Tune itself gives them 5.
 END_TIMEOUT_S = 20.0
 # Ray Tune's own loggers would write each result to three more files.
@@ -117,7 +114,7 @@ def _fit(tuner: tune.Tuner, failures: list[BaseException]) -> None:
 def _tuner(plan: Plan, workload: Workload, mailbox: Mailbox, ray_directory: str) -> tune.Tuner:
     first = plan.configs[0]
     worker = tune.with_parameters(
-        _Worker,
+        TrialWorker,
         configs=[config.model_dump(mode="json") for config in plan.configs],
         hparams=list(plan.hparams),
         config_class=type(first),
@@ -168,7 +165,7 @@ class _StopOnRequest(tune.Stopper):  # type: ignore[misc]  # Ray has no types
     """Ends all trials when the driver was asked to."""
 
     def __init__(self, mailbox: Mailbox) -> None:
-        self._is_asked = _rarely(mailbox)
+        self._is_asked = stop_asked(mailbox)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -200,110 +197,3 @@ class _Tell(tune.Callback):  # type: ignore[misc]  # Ray has no types
 def _record(trial: Any) -> TrialRecord:
     record = trial.last_result.get("record")
     return record if record is not None else TrialRecord(number=trial.config["number"], state="interrupted")
-
-
-class _Worker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
-    """Does one trial after another. Ray Tune is told the scores at the rungs, and decides there."""
-
-    def setup(
-        self,
-        config: dict[str, Any],
-        *,
-        configs: list[dict[str, Any]],
-        hparams: list[dict[str, Any]],
-        config_class: type[RunConfig],
-        workload: Workload,
-        rungs: list[int],
-        mailbox: Mailbox,
-        trials_per_process: int,
-    ) -> None:
-        self._trials_left = trials_per_process
-        self._configs = [config_class.model_validate(values) for values in configs]
-        self._hparams = hparams
-        self._rungs = rungs
-        self._mailbox = mailbox
-        self._workload = workload
-        self._is_prepared = False
-        self._begin(config["number"])
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self._leave()
-        if self._trials_left == 0:
-            # Ray Tune starts this trial again, in a new process.
-            ray.actor.exit_actor()
-        self._begin(new_config["number"])
-        return True
-
-    def step(self) -> dict[str, Any]:
-        # The thread waits for a decision since the step before.
-        if self._num_steps:
-            self._decisions.put(True)
-        self._num_steps += 1
-        record = self._reports.get()
-        if isinstance(record, BaseException):
-            raise record
-        # Ray Tune wants a number of every trial; one that is not a number never stops others.
-        score = float("nan") if record.score is None else record.score
-        return {"epoch": record.epochs, "score": score, "record": record, "done": record.state != "running"}
-
-    def cleanup(self) -> None:
-        self._leave()
-
-    def _begin(self, number: int) -> None:
-        self._trials_left -= 1
-        self._num_steps = 0
-        self._reports: queue.Queue[TrialRecord | BaseException] = queue.Queue()
-        self._decisions: queue.Queue[bool] = queue.Queue()
-        self._thread = threading.Thread(target=self._run, args=(number,), daemon=True)
-        self._thread.start()
-
-    def _run(self, number: int) -> None:
-        try:
-            record = run_trial(
-                number,
-                self._configs[number],
-                dataclasses.replace(self._workload, load_data=self._load_data),
-                hparams=self._hparams[number],
-                # After the last one there is nothing to decide.
-                rungs=self._rungs[:-1],
-                go_on=self._ask,
-                stop_requested=_rarely(self._mailbox),
-            )
-            self._reports.put(record)
-        except BaseException as error:
-            logger.exception("trial %d failed", number)
-            self._reports.put(error)
-
-    def _load_data(self, *_: Any) -> Any:
-        """Returns the data set, which all trials have in common."""
-        if not self._is_prepared:
-            import tensorflow as tf
-
-            tf.config.threading.set_intra_op_parallelism_threads(self._configs[0].cpus_per_worker)
-            for gpu in tf.config.list_physical_devices("GPU"):
-                tf.config.experimental.set_memory_growth(gpu, True)
-            self._data = self._workload.load_data(self._configs[0].data_dir)
-            self._is_prepared = True
-        return self._data
-
-    def _ask(self, record: TrialRecord) -> bool:
-        self._reports.put(record)
-        return self._decisions.get()
-
-    def _leave(self) -> None:
-        """Lets the thread finish a trial that the scheduler has ended, or leave a checkpoint when all shall stop."""
-        self._decisions.put(self._mailbox.is_set("stop"))
-        self._thread.join()
-
-
-def _rarely(mailbox: Mailbox) -> Callable[[], bool]:
-    """Returns what tells whether all shall stop, and asks the cluster now and then only."""
-    asked_at, answer = float("-inf"), False
-
-    def is_asked() -> bool:
-        nonlocal asked_at, answer
-        if not answer and time.monotonic() - asked_at >= WATCH_EVERY_S:
-            asked_at, answer = time.monotonic(), mailbox.is_set("stop")
-        return answer
-
-    return is_asked
