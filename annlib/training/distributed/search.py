@@ -147,7 +147,8 @@ def _tuner(plan: Plan, workload: Workload, mailbox: Mailbox, ray_directory: str)
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             verbose=0,
             stop=_StopOnRequest(mailbox),
-            failure_config=tune.FailureConfig(max_failures=first.max_failures),
+            # One more: a process that has done its number of trials ends in the next one.
+            failure_config=tune.FailureConfig(max_failures=first.max_failures + 1),
             callbacks=[_Tell(mailbox)],
         ),
     )

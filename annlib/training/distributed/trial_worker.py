@@ -39,6 +39,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     ) -> None:
         """Begins the first trial of this process; called by Ray Tune, with what all trials have in common."""
         self._trials_left = trials_per_process
+        self._is_spent = False
         self._configs = [config_class.model_validate(values) for values in configs]
         self._hparams = hparams
         self._rungs = rungs
@@ -50,14 +51,17 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Leaves a trial and begins another one."""
         self._leave()
-        if self._trials_left == 0:
-            # Ray Tune starts this trial again, in a new process.
-            ray.actor.exit_actor()
-        self._begin(new_config["number"])
+        if self._trials_left > 0:
+            self._begin(new_config["number"])
+        else:
+            self._is_spent = True
         return True
 
     def step(self) -> dict[str, Any]:
         """Goes on until the next rung, or the end."""
+        if self._is_spent:
+            # Ray Tune starts a trial again whose process ends here, but not one whose process ends in `reset_config`.
+            ray.actor.exit_actor()
         # The thread waits for a decision since the step before.
         if self._num_steps:
             self._decisions.put(True)
