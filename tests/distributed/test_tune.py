@@ -14,7 +14,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = "optimizer: {choice: [adam, nadam]}\nlearning_rate: {log_uniform: [1e-3, 1e-2]}\n"
-NUM_TRIALS = 6
+NUM_TRIALS = 8
 NAME = "sparse_categorical_accuracy"
 
 
@@ -132,3 +132,11 @@ def test_every_trial_failing_is_one_error(storage: Path) -> None:
     assert output.count(" failed after ") == 3
     processes = [json.loads(text)["process"] for _, text in records(storage / "failing").values()]
     assert sorted(Counter(processes).values()) == [1, 2]
+
+
+def test_a_cluster_that_is_too_small_is_one_line(storage: Path) -> None:
+    small = tune(storage, "small", "--concurrency", 999)
+    output, errors = small.communicate(timeout=100)
+    assert (small.returncode, output, errors.count("\n")) == (2, "", 1)
+    assert "999 workers need 999. Give a smaller --concurrency" in errors
+    assert not (storage / "small").exists()

@@ -189,7 +189,8 @@ class _Tell(tune.Callback):  # type: ignore[misc]  # Ray has no types
         self._mailbox.post("trial", record=record.to_json())
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        lines = str(trial.get_pickled_error() or trial.get_error()).strip().splitlines()
+        # Where a process is lost, Ray Tune may know no error yet.
+        lines = str(trial.get_pickled_error() or trial.get_error() or "").strip().splitlines()
         reason = lines[-1] if lines else "its process was lost"
         record = dataclasses.replace(_record(trial), state="lost", reason=reason)
         self._mailbox.post("trial", record=record.to_json())
