@@ -85,6 +85,16 @@ class RunDirectory:
         return self.path / "report.html"
 
     @property
+    def trial(self) -> Path:
+        """The record of a trial of a search; an ordinary run has none."""
+        return self.path / "trial.json"
+
+    @property
+    def search(self) -> Path:
+        """What is searched; a search is a directory of runs, not a run."""
+        return self.path / "search.yaml"
+
+    @property
     def attempts(self) -> Path:
         """Starts of the workers and what ended them, a JSON object a line."""
         return self.path / "attempts.jsonl"

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,10 +21,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}. `--help` lists what there is.\n")
 
 
-def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds a flag for each field of `RunConfig`, and `--config`. The values are checked by `load_config`."""
+def add_run_flags(parser: argparse.ArgumentParser, *, names: Collection[str] | None = None) -> None:
+    """Adds `--config`, and a flag for each field of `RunConfig` or for those named; `load_config` checks the values."""
     for name, field in RunConfig.model_fields.items():
-        if name == "workload":
+        if name == "workload" or (names is not None and name not in names):
             continue
         flag = "--" + name.replace("_", "-")
         description = (field.description or "").replace("%", "%%")

@@ -11,7 +11,7 @@ import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -34,6 +34,10 @@ _OTHER_VARIABLES = {"ANNLIB_CACHE_DIR"}
 _LARGER_IS_BETTER = ("accuracy", "auc", "precision", "recall", "f1_score", "r2_score")
 
 PositiveInt = Annotated[int, Field(ge=1)]
+Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "tanh", "sigmoid"]
+Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamax", "nadam", "adamw"]
+ACTIVATIONS: tuple[str, ...] = get_args(Activation)
+OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 
 
 class RunConfig(BaseModel):
@@ -47,6 +51,18 @@ class RunConfig(BaseModel):
     learning_rate: float = Field(gt=0, description="learning rate of the optimizer")
     learning_rate_schedule: Literal["constant", "exponential", "cosine"] = Field(
         default="constant", description="how the rate falls until the last epoch: exponential to 1 %, cosine to 0"
+    )
+    hidden: tuple[PositiveInt, ...] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=100,
+        description="neurons of each hidden layer of an MLP, as 300,100 (default: the workload's)",
+    )
+    activation: Activation | None = Field(
+        default=None, description=f"of an MLP's hidden layers: {', '.join(ACTIVATIONS)} (default: the workload's)"
+    )
+    optimizer: Optimizer | None = Field(
+        default=None, description=f"that trains an MLP: {', '.join(OPTIMIZERS)} (default: the workload's)"
     )
     monitor: str = Field(default="val_loss", description="metric that tells the best epoch")
     monitor_mode: Literal["auto", "min", "max"] = Field(
@@ -120,6 +136,17 @@ class RunConfig(BaseModel):
     def _show_num_workers(self, value: tuple[int, int]) -> int | str:
         return value[0] if value[0] == value[1] else f"{value[0]}:{value[1]}"
 
+    @field_validator("hidden", mode="before")
+    @classmethod
+    def _split_hidden(cls, hidden: Any) -> Any:
+        if isinstance(hidden, bool):
+            raise ValueError("expected the neurons of each layer, as 300,100")
+        return tuple(hidden.split(",")) if isinstance(hidden, str) else (hidden,) if isinstance(hidden, int) else hidden
+
+    @field_serializer("hidden")
+    def _show_hidden(self, hidden: tuple[int, ...] | None) -> str | None:
+        return None if hidden is None else ",".join(map(str, hidden))
+
     @field_validator("storage", mode="before")
     @classmethod
     def _check_storage(cls, value: str | Path) -> str:
@@ -185,7 +212,7 @@ def load_config(
     Raises:
         ConfigError: the first wrong value: which, where it stands, what was expected and received, what to do.
     """
-    file_values = _read_yaml(config_file) if config_file is not None else {}
+    file_values = read_yaml(config_file, flag="--config") if config_file is not None else {}
     environment_values = _read_environment(os.environ if environment is None else environment)
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
@@ -214,21 +241,26 @@ _YamlLoader.yaml_implicit_resolvers = {
 _YamlLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, *, flag: str) -> dict[str, Any]:
+    """Returns the values of a YAML file by name; an empty file has none.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else; the message names the flag that gave the file.
+    """
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)  # a SafeLoader
     except OSError as error:
         raise ConfigError(
-            f"--config {path} cannot be read: expected a YAML file, received {error.strerror}. Correct the path."
+            f"{flag} {path} cannot be read: expected a YAML file, received {error.strerror}. Correct the path."
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"--config {path} is not YAML: {reason}. Write it as `key: value` lines.") from None
+        raise ConfigError(f"{flag} {path} is not YAML: {reason}. Write it as `key: value` lines.") from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(
-            f"--config {path} holds a {type(content).__name__}: expected `key: value` lines. Write one line a value."
+            f"{flag} {path} holds a {type(content).__name__}: expected `key: value` lines. Write one line a value."
         )
     return content
 
@@ -241,7 +273,7 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
             continue
         if variable not in fields:
             raise ConfigError(
-                f"environment variable {variable} is unknown{_did_you_mean(variable, fields)}: expected one of "
+                f"environment variable {variable} is unknown{did_you_mean(variable, fields)}: expected one of "
                 f"{', '.join(fields)}. Correct or unset it."
             )
         found[fields[variable]] = value
@@ -254,7 +286,7 @@ def _describe(error: ValidationError, places: Mapping[str, str]) -> str:
     place = places.get(name, "the command line")
     if first["type"] == "extra_forbidden":
         return (
-            f"{name!r} from {place} is unknown{_did_you_mean(name, RunConfig.model_fields)}: expected one of "
+            f"{name!r} from {place} is unknown{did_you_mean(name, RunConfig.model_fields)}: expected one of "
             f"{', '.join(RunConfig.model_fields)}. Correct or remove it."
         )
     if first["type"] == "missing":
@@ -268,6 +300,7 @@ def _describe(error: ValidationError, places: Mapping[str, str]) -> str:
     )
 
 
-def _did_you_mean(name: str, known: Any) -> str:
+def did_you_mean(name: str, known: Any) -> str:
+    """Returns " (did you mean NAME?)" with the known name that is nearest, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -2,15 +2,10 @@
 
 import contextlib
 import errno
-import importlib.metadata
 import json
 import logging
 import os
-import platform
-import signal
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +13,20 @@ from rich.console import Console
 
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
-from annlib.errors import ClusterError, StorageError
+from annlib.errors import ClusterError, ConfigError, StorageError
 from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
+from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
+from annlib.training.final_metrics import final_metrics
 from annlib.training.follower import Follower
 from annlib.training.run_storage import RunStorage, open_run_storage
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 
-# As shells do it: 130 after Ctrl-C, 143 after SIGTERM.
-EXIT_SIGNAL = 128
 # No space, over quota, read-only, a failing disk, a network file system that went away.
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
-_PACKAGES = ("annlib", "tensorflow", "keras", "ray", "numpy", "scikit-learn")
 
 
 def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
@@ -68,6 +62,12 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
 def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: Console) -> int:
     run = storage.run
     # Before the run directory exists or changes, so that bad input leaves nothing behind.
+    for file, kind in ((run.search, "a search"), (run.trial, "a trial of a search")):
+        if file.exists():
+            raise ConfigError(
+                f"{config.location} is {kind}, no run: expected a new name or that of a run, received one that "
+                "jobs/tune.py made. Give another --name."
+            )
     data = workload.load_data(config.data_dir)
     resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()
@@ -88,15 +88,15 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
             _prepare_devices(config)
         else:
             # Ray's messages have no run directory yet.
-            with _output_to(Path(os.devnull)):
+            with output_to(Path(os.devnull)):
                 from annlib.training import distributed
 
                 stack.enter_context(distributed.cluster(config))
         run.create()
-        stack.enter_context(_output_to(run.log))
-        stack.enter_context(_log_to(run.log))
+        stack.enter_context(output_to(run.log))
+        stack.enter_context(log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
-        interrupts = stack.enter_context(_interrupts(console))
+        interrupts = stack.enter_context(collect_signals(console))
         with RunDisplay(console, epochs=config.epochs, metric=workload.metrics[0]) as display:
             if config.uses_ray:
                 result = _train_on_ray(config, workload, storage, display, interrupts, console)
@@ -107,7 +107,7 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
 
 def _prepare_devices(config: RunConfig) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    with _output_to(Path(os.devnull)):
+    with output_to(Path(os.devnull)):
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -173,17 +173,7 @@ def _finish(
         return EXIT_SIGNAL + interrupts[0]
     from annlib import results
 
-    metrics = {
-        **result["metrics"],
-        "epochs": result["epochs"],
-        "stopped_early": result["epochs"] < config.epochs,
-        "best": result["best"],
-        "seconds": result["seconds"],
-        "samples_per_s": result["samples_per_s"],
-        "num_workers": config.num_workers[1],
-        **{name: result[name] for name in ("attempts", "restarts", "world_sizes") if name in result},
-        "versions": {"python": platform.python_version(), **_versions()},
-    }
+    metrics = final_metrics(config, result)
     pictures = results.draw_pictures(run, config, workload)
     results.write_tensorboard(run, config, pictures, result["metrics"])
     # A run with this file is a finished one; the report reads it.
@@ -197,64 +187,3 @@ def _print_results(console: Console, metrics: dict[str, Any], config: RunConfig)
     console.print(metrics_table({split: metrics[split] for split in ("train", "validation", "test")}))
     console.print(f"trained in {metrics['seconds']:.1f} s, {metrics['samples_per_s']:,.0f} samples/s", highlight=False)
     console.print(config.location, highlight=False, soft_wrap=True)
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    return found
-
-
-@contextlib.contextmanager
-def _interrupts(console: Console) -> Iterator[list[int]]:
-    """Collects Ctrl-C and SIGTERM: the first one stops at the next step, Ctrl-C after it at once.
-
-    A second SIGTERM changes nothing: where a job is stopped and its pod is deleted, both send one.
-    """
-    received: list[int] = []
-
-    def handle(signum: int, frame: Any) -> None:
-        received.append(signum)
-        if len(received) == 1:
-            name = signal.Signals(signum).name
-            console.print(f"{name}: stopping with a checkpoint; Ctrl-C stops at once", highlight=False)
-        elif signum == signal.SIGINT:
-            raise KeyboardInterrupt
-
-    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield received
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-@contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """Sends what C++ libraries and Ray write to the process' error stream, and Ray to `sys.stdout`, to a file."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with path.open("a") as file, contextlib.redirect_stdout(file):
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
-
-
-@contextlib.contextmanager
-def _log_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path)
-    handler.setFormatter(logging.Formatter("%(asctime)s driver %(levelname)s %(name)s: %(message)s"))
-    annlib_logger = logging.getLogger("annlib")
-    annlib_logger.addHandler(handler)
-    annlib_logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        annlib_logger.removeHandler(handler)
-        handler.close()

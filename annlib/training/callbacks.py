@@ -96,6 +96,8 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         self.rows.append(row)
         if self._is_chief:
             self._context.on_row(row)
+            if self._context.end_requested():
+                self.model.stop_training = True
             if time.monotonic() - self._history_written >= HISTORY_EVERY_S:
                 self._write_history()
         is_last = epoch + 1 == self._config.epochs or bool(self.model.stop_training)

@@ -78,6 +78,7 @@ def identity(config: RunConfig, data: Dataset, model: "keras.Model | None" = Non
         "learning_rate": config.learning_rate,
         "precision": config.precision,
         "learning_rate_schedule": config.learning_rate_schedule,
+        **config.model_dump(mode="json", include={"hidden", "activation", "optimizer"}),
         # A schedule reaches its end with the last epoch, so that more epochs are another training.
         **({} if config.learning_rate_schedule == "constant" else {"epochs": config.epochs}),
         "data_fingerprint": data.fingerprint,

@@ -21,6 +21,7 @@ class WorkerContext:
         rank: this worker's number, from 0; rank 0 writes the files.
         strategy: distributes the steps; TensorFlow's default strategy in a local run.
         stop_requested: tells whether to stop at the next step, with a checkpoint. Only rank 0 is asked, as below.
+        end_requested: tells after each epoch whether the training ends there, as a finished one. Only rank 0 is asked.
         save_requested: tells whether to write a checkpoint at the next step.
         check_storage: raises StorageError when the storage has been away for too long.
         flush_storage: returns when everything is on the storage; raises StorageError as well.
@@ -32,6 +33,7 @@ class WorkerContext:
     rank: int
     strategy: Any
     stop_requested: Callable[[], bool] = _never
+    end_requested: Callable[[], bool] = _never
     save_requested: Callable[[], bool] = _never
     check_storage: Callable[[], None] = _nothing
     flush_storage: Callable[[], None] = _nothing

@@ -27,8 +27,16 @@ from annlib.training.workload import Workload
 logger = logging.getLogger(__name__)
 
 
-def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) -> dict[str, Any]:
+def train_worker(
+    config: RunConfig, workload: Workload, context: WorkerContext, *, is_trial: bool = False
+) -> dict[str, Any]:
     """Trains and evaluates the workload.
+
+    Args:
+        config: the whole configuration.
+        workload: what to train.
+        context: what the worker has around it.
+        is_trial: for a trial of a search, which does not look at the test split, and of which no pictures are drawn.
 
     Returns:
         {"interrupted": bool, "seconds": float, "samples_per_s": float, "epochs": int, "best": {"epoch": int, monitor:
@@ -59,10 +67,13 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
         context.flush_storage()
         return {"interrupted": True, "progress": str(interruption)}
     seconds = time.perf_counter() - started
-    splits = {"train": data.train, "validation": data.validation, "test": data.test}
+    splits = {"train": data.train, "validation": data.validation, **({} if is_trial else {"test": data.test})}
     metrics = {name: _evaluate(model, signature, split, config) for name, split in splits.items()}
     if context.rank == 0:
-        StoragePatience(config.storage_timeout_s).insist(lambda: _save(model, data, signature, config, run))
+        storage = StoragePatience(config.storage_timeout_s)
+        storage.insist(lambda: _save(model, signature, config, run))
+        if not is_trial:
+            storage.insist(lambda: _save_views(model, data, signature, run))
         context.flush_storage()
     return {
         "interrupted": False,
@@ -155,16 +166,20 @@ def _evaluate(model: keras.Model, signature: Signature, split: Split, config: Ru
     return metrics
 
 
-def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunConfig, run: RunDirectory) -> None:
-    """Writes the model, and what only the model can tell: its layers, predictions, decision boundary."""
+def _save(model: keras.Model, signature: Signature, config: RunConfig, run: RunDirectory) -> None:
+    """Writes the model, what it takes and gives, and its layers."""
     for name in config.formats:
         path = run.model.with_suffix(f".{name}")
         temporary = run.path / f".model.tmp.{name}"
         model.save(temporary)
         temporary.replace(path)
-    run.pictures.mkdir(exist_ok=True)
     write_atomically(run.signature, signature.to_json().encode())
     write_atomically(run.model_summary, model_summary(model).encode())
+
+
+def _save_views(model: keras.Model, data: Dataset, signature: Signature, run: RunDirectory) -> None:
+    """Writes what else only the model can tell: its diagram, predictions, decision boundary."""
+    run.pictures.mkdir(exist_ok=True)
     if not plot_model_diagram(model, run.pictures / "model.png"):
         logger.info("no diagram of the model: it needs Graphviz (`dot`); the summary is in %s", run.model_summary)
     content = io.BytesIO()

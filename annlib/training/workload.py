@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import keras
 
 
+# Fields of the configuration that shape an MLP.
+MLP_FIELDS = ("hidden", "activation", "optimizer")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Workload:
     """Something to train.
@@ -38,12 +42,26 @@ class Workload:
     output: Output
     inputs: tuple[tuple[str, tuple[int, ...]], ...] | None = None
 
+    @property
+    def is_mlp(self) -> bool:
+        """The configuration shapes the model: the defaults have `hidden`, `activation` and `optimizer`."""
+        return all(name in self.defaults for name in MLP_FIELDS)
+
     def check(self, config: RunConfig) -> None:
         """Checks what `RunConfig` cannot know alone.
 
         Raises:
-            ConfigError: the monitored metric is none of the workload's.
+            ConfigError: the monitored metric is none of the workload's, or a value is for an MLP and this is none.
         """
+        for name in MLP_FIELDS:
+            value = getattr(config, name)
+            if self.is_mlp and value is None:
+                raise ConfigError(f"{name} is missing: expected a value, received null. Give --{name}.")
+            if not self.is_mlp and value is not None:
+                raise ConfigError(
+                    f"{name} does not fit {self.name}: expected no value, for its model is no MLP of hidden layers, "
+                    f"received {value!r}. Leave --{name} out."
+                )
         names = ["loss", *self.metrics]
         known = [*names, *(f"val_{name}" for name in names)]
         if config.monitor not in known:

@@ -21,7 +21,7 @@ WORKLOAD = Workload(
     description="predict house values from 8 features of a district, 8-30-1 MLP",
     load_data=load_data,
     build_model=regression.build_mlp,
-    defaults={"epochs": 20, "global_batch_size": 32, "learning_rate": 0.001},
+    defaults={"epochs": 20, "global_batch_size": 32, "learning_rate": 0.001, **regression.BOOK_MLP},
     metrics=regression.METRICS,
     output="value",
 )

@@ -22,7 +22,7 @@ WORKLOAD = Workload(
     description="predict the progression of diabetes from 10 features, 10-30-1 MLP, offline, seconds",
     load_data=load_data,
     build_model=regression.build_mlp,
-    defaults={"epochs": 50, "global_batch_size": 32, "learning_rate": 0.0001},
+    defaults={"epochs": 50, "global_batch_size": 32, "learning_rate": 0.0001, **regression.BOOK_MLP},
     metrics=regression.METRICS,
     output="value",
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from annlib import data
 from annlib.training.workload import Workload
-from annlib.workloads.image_classification import build_model
+from annlib.workloads.image_classification import BOOK_MLP, build_model
 
 
 def load_data(data_dir: Path | None) -> data.Dataset:
@@ -22,7 +22,7 @@ WORKLOAD = Workload(
     description="classify 28x28 images of clothes into 10 classes, 784-300-100-10 MLP",
     load_data=load_data,
     build_model=functools.partial(build_model, max_value=255.0),
-    defaults={"epochs": 30, "global_batch_size": 32, "learning_rate": 0.01},
+    defaults={"epochs": 30, "global_batch_size": 32, "learning_rate": 0.01, **BOOK_MLP},
     metrics=("sparse_categorical_accuracy",),
     output="probabilities",
 )

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import keras
 
 METRICS = ("root_mean_squared_error", "mae")
+BOOK_MLP = {"hidden": (30,), "activation": "relu", "optimizer": "sgd"}
 
 
 def moments(data: Dataset, columns: tuple[int, ...] | None = None) -> tuple[Any, Any]:
@@ -28,7 +29,18 @@ def sgd(data: Dataset, config: RunConfig) -> "keras.optimizers.Optimizer":
 
 
 def build_mlp(data: Dataset, config: RunConfig) -> "keras.Model":
-    """Returns a standardisation, 30 ReLU neurons and a linear one, compiled with MSE and SGD."""
+    """Returns a standardisation, the hidden layers and a linear neuron, compiled with MSE."""
     from annlib.models.mlp import regression_mlp
+    from annlib.models.optimizers import make_optimizer
+    from annlib.training.schedule import learning_rate
 
-    return regression_mlp(data.train.x.shape[1], optimizer=sgd(data, config), moments=moments(data))
+    assert config.hidden is not None
+    assert config.activation is not None
+    assert config.optimizer is not None
+    return regression_mlp(
+        data.train.x.shape[1],
+        hidden=config.hidden,
+        hidden_activation=config.activation,
+        optimizer=make_optimizer(config.optimizer, learning_rate(config, len(data.train))),
+        moments=moments(data),
+    )

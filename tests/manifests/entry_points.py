@@ -36,6 +36,9 @@ def problems(manifests: Manifests, directory: Path) -> Iterator[str]:
         if words[1:2] == ["jobs/train.py"]:
             where = f"RayJob/{job['metadata']['name']}"
             yield from (f"{where}: {problem}" for problem in _run_problems(manifests, job, words, directory))
+        if words[1:2] == ["jobs/tune.py"]:
+            where = f"RayJob/{job['metadata']['name']}"
+            yield from (f"{where}: {problem}" for problem in _search_problems(job, words))
 
 
 def _commands(manifests: Manifests) -> Iterator[tuple[str, list[str], str]]:
@@ -119,6 +122,17 @@ def _run_problems(manifests: Manifests, job: Mapping[str, Any], words: Sequence[
     if "://" not in config.storage and not config.storage.startswith("/mnt/annlib/"):
         yield f"storage {config.storage} is not on the volume"
     yield from _size_problems(spec["workerGroupSpecs"][0], config)
+
+
+def _search_problems(job: Mapping[str, Any], words: Sequence[str]) -> Iterator[str]:
+    flags = dict(zip(words[3::2], words[4::2], strict=False))
+    if flags.get("--name") != job["metadata"]["name"]:
+        yield f"the search is named {flags.get('--name')}: without a stable name no retry resumes"
+    if not flags.get("--storage", "").startswith("/mnt/annlib/"):
+        yield f"storage {flags.get('--storage')} is not on the volume"
+    group = job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]
+    if flags.get("--concurrency") != str(group["replicas"]):
+        yield f"{flags.get('--concurrency')} trials at a time on {group['replicas']} pods"
 
 
 def _size_problems(group: Mapping[str, Any], config: Any) -> Iterator[str]:

@@ -218,6 +218,24 @@ def test_a_mistake_is_found(name: str, tmp_path: Path) -> None:
     assert any(words in problem for problem in problems), problems
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("--num-trials", "--num-trails", "refuses its arguments"),
+        ("--name fashion-mnist-tune", "--name other", "without a stable name no retry resumes"),
+        ("/mnt/annlib/runs", "/tmp/runs", "is not on the volume"),
+        ("--concurrency 2", "--concurrency 3", "3 trials at a time on 2 pods"),
+    ],
+)
+def test_a_mistake_in_a_search_is_found(old: str, new: str, words: str, tmp_path: Path) -> None:
+    documents = build("tune")
+    entrypoint = spec(documents)["entrypoint"]
+    assert old in entrypoint
+    spec(documents)["entrypoint"] = entrypoint.replace(old, new)
+    problems = rules.problems(documents, tmp_path)
+    assert any(words in problem for problem in problems), problems
+
+
 @pytest.mark.parametrize("name", KUBERAY_MISTAKES)
 def test_a_mistake_in_a_resource_of_kuberay_is_found(name: str, kuberay_schemas: Path) -> None:
     change, words = KUBERAY_MISTAKES[name]

@@ -31,6 +31,15 @@ def test_the_resolved_yaml_gives_the_same_configuration(tmp_path: Path) -> None:
     assert load_config({}, defaults={}, config_file=file, environment={}) == config
 
 
+@pytest.mark.parametrize(("given", "hidden"), [("300,100", (300, 100)), (30, (30,)), ([5, 6], (5, 6)), ("30", (30,))])
+def test_hidden_layers_are_read_and_written(given: Any, hidden: tuple[int, ...], tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    config = load(hidden=given, name="run")
+    assert config.hidden == hidden
+    file.write_text(config.to_yaml())
+    assert load(file, name="run") == config
+
+
 def test_a_configuration_is_frozen() -> None:
     with pytest.raises(Exception, match="frozen"):
         load().epochs = 3
@@ -48,6 +57,11 @@ def test_a_configuration_is_frozen() -> None:
         ({"num_workers": "4:2"}, ["num_workers", "1 <= fewest <= most", "'4:2'"]),
         ({"num_workers": "0:2"}, ["num_workers", "1 <= fewest <= most"]),
         ({"num_workers": "1:2:3"}, ["num_workers", "1:4"]),
+        ({"hidden": "300,"}, ["hidden", "valid integer", "--hidden"]),
+        ({"hidden": "0"}, ["hidden", "greater than or equal to 1"]),
+        ({"hidden": ()}, ["hidden", "at least 1"]),
+        ({"activation": "rleu"}, ["activation", "'relu'", "'rleu'"]),
+        ({"optimizer": "sdg"}, ["optimizer", "'sgd'", "'sdg'"]),
         ({"seed": "-1"}, ["seed", "greater than or equal to 0"]),
         ({"name": "a/b"}, ["name", "letters", "'a/b'"]),
         ({"epoch": "3"}, ["'epoch'", "did you mean epochs?"]),

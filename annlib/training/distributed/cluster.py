@@ -28,8 +28,12 @@ _HEAD = "node:__internal_head__"
 
 
 @contextlib.contextmanager
-def cluster(config: RunConfig) -> Iterator[None]:
+def cluster(config: RunConfig, *, flag: str = "--num-workers") -> Iterator[None]:
     """Connects to the running Ray cluster, or starts one in this machine, and checks that it is large enough.
+
+    Args:
+        config: says how many workers there must be room for.
+        flag: what the user gives to have fewer workers.
 
     Raises:
         ClusterError: there is no cluster at the given address, or it has too few CPUs or GPUs for the workers.
@@ -42,7 +46,7 @@ def cluster(config: RunConfig) -> Iterator[None]:
         os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(config.worker_timeout_s))
         _initialize()
     try:
-        _check_size(config, ray.cluster_resources())
+        _check_size(config, ray.cluster_resources(), flag)
         yield
     finally:
         if started:
@@ -79,7 +83,12 @@ def _initialize() -> None:
         ) from error
 
 
-def _check_size(config: RunConfig, resources: dict[str, float]) -> None:
+def cluster_cpus() -> int:
+    """Returns the number of CPUs of the connected cluster, 0 while it has none."""
+    return int(ray.cluster_resources().get("CPU", 0))
+
+
+def _check_size(config: RunConfig, resources: dict[str, float], flag: str) -> None:
     if _waits_for_nodes():
         return
     fewest = config.num_workers[0]
@@ -89,7 +98,7 @@ def _check_size(config: RunConfig, resources: dict[str, float]) -> None:
         if needed > available:
             raise ClusterError(
                 f"the Ray cluster has {available} {kind}s: {fewest} workers need {needed}. Give a smaller "
-                "--num-workers, or add nodes to the cluster."
+                f"{flag}, or add nodes to the cluster."
             )
 
 

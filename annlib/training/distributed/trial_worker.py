@@ -1,0 +1,137 @@
+"""The process that does trials for Ray Tune, one after another."""
+
+import dataclasses
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray import tune
+
+from annlib.config import RunConfig
+from annlib.training.distributed.mailbox import Mailbox
+from annlib.training.trial import TrialRecord, run_trial
+from annlib.training.workload import Workload
+
+logger = logging.getLogger(__name__)
+
+# How often a process asks whether to stop, in seconds.
+WATCH_EVERY_S = 0.2
+
+
+class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
+    """Does one trial after another. Ray Tune is told the scores at the rungs, and decides there."""
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        *,
+        configs: list[dict[str, Any]],
+        hparams: list[dict[str, Any]],
+        config_class: type[RunConfig],
+        workload: Workload,
+        rungs: list[int],
+        mailbox: Mailbox,
+        trials_per_process: int,
+    ) -> None:
+        """Begins the first trial of this process; called by Ray Tune, with what all trials have in common."""
+        self._trials_left = trials_per_process
+        self._is_spent = False
+        self._configs = [config_class.model_validate(values) for values in configs]
+        self._hparams = hparams
+        self._rungs = rungs
+        self._mailbox = mailbox
+        self._workload = workload
+        self._is_prepared = False
+        self._begin(config["number"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Leaves a trial and begins another one."""
+        self._leave()
+        if self._trials_left > 0:
+            self._begin(new_config["number"])
+        else:
+            self._is_spent = True
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Goes on until the next rung, or the end."""
+        if self._is_spent:
+            # Ray Tune starts a trial again whose process ends here, but not one whose process ends in `reset_config`.
+            ray.actor.exit_actor()
+        # The thread waits for a decision since the step before.
+        if self._num_steps:
+            self._decisions.put(True)
+        self._num_steps += 1
+        record = self._reports.get()
+        if isinstance(record, BaseException):
+            raise record
+        # Ray Tune wants a number of every trial; one that is not a number never stops others.
+        score = float("nan") if record.score is None else record.score
+        return {"epoch": record.epochs, "score": score, "record": record, "done": record.state != "running"}
+
+    def cleanup(self) -> None:
+        """Leaves the last trial."""
+        self._leave()
+
+    def _begin(self, number: int) -> None:
+        self._trials_left -= 1
+        self._num_steps = 0
+        self._reports: queue.Queue[TrialRecord | BaseException] = queue.Queue()
+        self._decisions: queue.Queue[bool] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, args=(number,), daemon=True)
+        self._thread.start()
+
+    def _run(self, number: int) -> None:
+        try:
+            record = run_trial(
+                number,
+                self._configs[number],
+                dataclasses.replace(self._workload, load_data=self._load_data),
+                hparams=self._hparams[number],
+                # After the last one there is nothing to decide.
+                rungs=self._rungs[:-1],
+                go_on=self._ask,
+                stop_requested=stop_asked(self._mailbox),
+            )
+            self._reports.put(record)
+        except BaseException as error:
+            logger.exception("trial %d failed", number)
+            self._reports.put(error)
+
+    def _load_data(self, *_: Any) -> Any:
+        """Returns the data set, which all trials have in common."""
+        if not self._is_prepared:
+            import tensorflow as tf
+
+            tf.config.threading.set_intra_op_parallelism_threads(self._configs[0].cpus_per_worker)
+            for gpu in tf.config.list_physical_devices("GPU"):
+                tf.config.experimental.set_memory_growth(gpu, True)
+            self._data = self._workload.load_data(self._configs[0].data_dir)
+            self._is_prepared = True
+        return self._data
+
+    def _ask(self, record: TrialRecord) -> bool:
+        self._reports.put(record)
+        return self._decisions.get()
+
+    def _leave(self) -> None:
+        """Lets the thread finish a trial that the scheduler has ended, or leave a checkpoint when all shall stop."""
+        self._decisions.put(self._mailbox.is_set("stop"))
+        self._thread.join()
+
+
+def stop_asked(mailbox: Mailbox) -> Callable[[], bool]:
+    """Returns what tells whether all trials shall stop; it asks the cluster now and then only."""
+    asked_at, answer = float("-inf"), False
+
+    def is_asked() -> bool:
+        nonlocal asked_at, answer
+        if not answer and time.monotonic() - asked_at >= WATCH_EVERY_S:
+            asked_at, answer = time.monotonic(), mailbox.is_set("stop")
+        return answer
+
+    return is_asked

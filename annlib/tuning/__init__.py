@@ -1,0 +1,1 @@
+"""Search for hyperparameters: what `jobs/tune.py` calls."""

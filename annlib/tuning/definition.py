@@ -1,0 +1,129 @@
+"""What a search is: the trials to do, and how it decides between them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from annlib.config import RunConfig
+from annlib.errors import ConfigError
+from annlib.training.workload import MLP_FIELDS, Workload
+from annlib.tuning.space import Space, as_yaml, check_space, default_space, read_space
+
+# One of three goes on at each rung, as in the paper on ASHA (Li et al., 2020) and Hyperband.
+REDUCTION_FACTOR = 3
+# The first rung, as a part of all epochs: a tenth tells good rates from bad ones.
+GRACE = 0.1
+# The start of a process and TensorFlow's import take longer than a small trial. What TensorFlow keeps of each trial's
+# compiled loop is about 3 MB, which nothing gives back but the end of the process.
+TRIALS_PER_PROCESS = 100
+# Where and how trials run, which does not change what they are.
+_PLACES = {
+    "name",
+    "storage",
+    "data_dir",
+    "storage_timeout_s",
+    "checkpoint_every_s",
+    "keep",
+    "max_failures",
+    "worker_timeout_s",
+    "start_timeout_s",
+    "cpus_per_worker",
+    "use_gpu",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched.
+
+    Args:
+        config: the configuration of the first trial, whose name and storage are those of the search; `monitor` is the
+            metric that is compared, on the validation split.
+        workload: what to train.
+        space: what the other trials vary.
+        num_trials: trials in all, with the first one.
+        concurrency: trials at the same time; None takes what there is room for.
+        trials_per_process: trials that a process does, one after another, until a new one takes its place.
+    """
+
+    config: RunConfig
+    workload: Workload
+    space: Space
+    num_trials: int
+    concurrency: int | None = None
+    trials_per_process: int = TRIALS_PER_PROCESS
+
+    @property
+    def larger_is_better(self) -> bool:
+        """Of the metric."""
+        return self.config.resolved_monitor_mode == "max"
+
+    @property
+    def rungs(self) -> list[int]:
+        """Epochs after which the better trials go on, and the last epoch."""
+        rungs, epoch = [], max(1, round(GRACE * self.config.epochs))
+        while epoch < self.config.epochs:
+            rungs.append(epoch)
+            epoch *= REDUCTION_FACTOR
+        return [*rungs, self.config.epochs]
+
+    def identity(self) -> dict[str, Any]:
+        """Returns what two starts of one search have in common."""
+        configuration = self.config.model_dump(mode="json", exclude=_PLACES)
+        return {**configuration, "space": as_yaml(self.space)}
+
+
+def define(
+    config: RunConfig,
+    workload: Workload,
+    *,
+    num_trials: int,
+    space_file: Path | None = None,
+    metric: str | None = None,
+    concurrency: int | None = None,
+    trials_per_process: int = TRIALS_PER_PROCESS,
+) -> Search:
+    """Puts a search together and checks it as a whole.
+
+    Args:
+        config: the configuration of the first trial, with the name and the storage of the search.
+        workload: what to train.
+        num_trials: trials in all.
+        space_file: YAML file of what to vary; None takes the workload's default space.
+        metric: what to compare; None takes the accuracy of a classifier, and `val_loss` of other models.
+        concurrency: trials at the same time.
+        trials_per_process: trials that a process does, one after another, until a new one takes its place.
+
+    Raises:
+        ConfigError: the workload's model cannot be searched, or a value is wrong.
+    """
+    if not workload.is_mlp:
+        raise ConfigError(
+            f"{workload.name} cannot be tuned: expected a workload whose model is an MLP, which takes "
+            f"{', '.join(MLP_FIELDS)}, received another one. `jobs/train.py --list` shows the workloads."
+        )
+    if metric is None:
+        metric = f"val_{workload.metrics[0]}" if workload.output == "probabilities" else "val_loss"
+    known = [f"val_{name}" for name in ("loss", *workload.metrics)]
+    if metric not in known:
+        raise ConfigError(
+            f"metric is unknown: expected one of {', '.join(known)}, received {metric!r}. Correct --metric."
+        )
+    if config.uses_ray:
+        raise ConfigError(
+            "num_workers does not fit a search: expected 0, for each trial trains in one process, received "
+            f"{config.num_workers[1]}. Leave it out; --concurrency says how many trials run at a time."
+        )
+    config = config.model_copy(update={"monitor": metric})
+    workload.check(config)
+    space = default_space(workload) if space_file is None else read_space(space_file, config)
+    if space_file is None:
+        check_space(space, config, "the default space")
+    return Search(
+        config=config,
+        workload=workload,
+        space=space,
+        num_trials=num_trials,
+        concurrency=concurrency,
+        trials_per_process=trials_per_process,
+    )

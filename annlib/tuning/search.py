@@ -1,0 +1,174 @@
+"""One search from its configuration to its last file: what `jobs/tune.py` calls.
+
+`<storage>/<name>/` holds `search.yaml` (what is searched), a run directory for each trial, and in the end
+`results.json`, `best.yaml` and `hyperparameters.png`.
+"""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from annlib.artifacts import RunDirectory, write_atomically
+from annlib.config import RunConfig
+from annlib.errors import ConfigError, StorageError
+from annlib.reporting.trials import summarize
+from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
+from annlib.training.run_storage import open_run_storage
+from annlib.training.trial import TrialRecord
+from annlib.tuning import results
+from annlib.tuning.definition import REDUCTION_FACTOR, Search
+from annlib.tuning.space import configure, describe, draw
+
+
+def tune(search: Search, *, console: Console) -> int:
+    """Does what is left of a search, and shows what it found.
+
+    Args:
+        search: what to search.
+        console: where progress and results are printed; the last line is the directory of the search. Its file is
+            given, for what others print to `sys.stdout` meanwhile goes to the log.
+
+    Returns:
+        The exit code: 0; 130 after Ctrl-C and 143 after SIGTERM, when checkpoints were left.
+
+    Raises:
+        AnnlibError: the name is taken or the cluster too small, before anything was written; or no trial gave a result.
+    """
+    config = search.config
+    # The trials keep their directories themselves, where they run.
+    with open_run_storage(config, leave_out=("trial-",)) as storage:
+        directory = storage.run.path
+        _check_directory(directory, search)
+        search.workload.load_data(config.data_dir)
+        configs = _configs(search, console)
+        with contextlib.ExitStack() as stack:
+            records, received = _run(search, configs, directory, console, stack)
+            if received:
+                return _interrupted(search, configs, records, received, console)
+        results.finish(search, configs, records, directory, console)
+        console.print(config.location, highlight=False, soft_wrap=True)
+    return 0
+
+
+def _check_directory(directory: Path, search: Search) -> None:
+    """Raises ConfigError where the name is that of something else than this search."""
+    path, name = RunDirectory(directory).search, search.config.name
+    if not path.exists():
+        if RunDirectory(directory).config.exists():
+            raise ConfigError(
+                f"{name} is a run, no search: expected a new name or that of a search, received one that "
+                "jobs/train.py made. Give another --name."
+            )
+        return
+    try:
+        found = yaml.safe_load(path.read_text())
+        assert isinstance(found, dict)
+    except (OSError, AssertionError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise StorageError(
+            f"{path} cannot be read: expected what a search has in it, received {type(error).__name__}. Restore it, or "
+            "give another --name."
+        ) from None
+    for key, value in search.identity().items():
+        if found.get(key) != value:
+            raise ConfigError(
+                f"the search {name} was started with {key}={found.get(key)}: expected the same, received {value}. "
+                "Use the earlier value to go on, or give another --name to start anew."
+            )
+
+
+def _configs(search: Search, console: Console) -> list[RunConfig]:
+    """Returns the configuration of each trial; the first one is the search's own."""
+    points = draw(search.space, search.config, search.num_trials - 1)
+    if len(points) < search.num_trials - 1:
+        console.print(f"the space holds {len(points)} other configurations: {len(points) + 1} trials", highlight=False)
+    return [
+        configure(search.config, point, name=f"trial-{number:03d}", storage=search.config.location)
+        for number, point in enumerate([{}, *points])
+    ]
+
+
+def _run(
+    search: Search, configs: list[RunConfig], directory: Path, console: Console, stack: contextlib.ExitStack
+) -> tuple[dict[int, TrialRecord], list[int]]:
+    """Runs the trials; returns their records by number, and the signals that came."""
+    with output_to(Path(os.devnull)):
+        from annlib.training import distributed
+        from annlib.training.distributed.search import Plan
+        from annlib.training.distributed.search import search as run_trials
+
+        workers = search.concurrency or 1
+        room = search.config.model_copy(update={"num_workers": (workers, workers)})
+        stack.enter_context(distributed.cluster(room, flag="--concurrency"))
+    _write_search(directory, search)
+    stack.enter_context(output_to(directory / "search.log"))
+    stack.enter_context(log_to(directory / "search.log"))
+    better = "larger" if search.larger_is_better else "smaller"
+    console.print(
+        f"{len(configs)} trials of up to {search.config.epochs} epochs; {search.config.monitor}, {better} is better",
+        highlight=False,
+    )
+    records: dict[int, TrialRecord] = {}
+
+    def show(record: TrialRecord) -> None:
+        if record.state == "interrupted":
+            return
+        records[record.number] = record
+        console.print(_line(record, configs, search, len(records)), highlight=False, soft_wrap=True)
+
+    plan = Plan(
+        configs=configs,
+        hparams=[describe(config, search.space) for config in configs],
+        rungs=search.rungs,
+        reduction_factor=REDUCTION_FACTOR,
+        larger_is_better=search.larger_is_better,
+        concurrency=search.concurrency,
+        trials_per_process=search.trials_per_process,
+    )
+    received = stack.enter_context(collect_signals(console))
+    run_trials(plan, search.workload, on_record=show, stop_requested=lambda: bool(received))
+    return records, received
+
+
+def _write_search(directory: Path, search: Search) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        write_atomically(RunDirectory(directory).search, yaml.safe_dump(search.identity(), sort_keys=False).encode())
+    except OSError as error:
+        raise StorageError(
+            f"the directory {directory} cannot be written: expected a writable directory, received "
+            f"{error.strerror or error}. Give another --storage, or its permissions or space."
+        ) from None
+
+
+def _line(record: TrialRecord, configs: list[RunConfig], search: Search, count: int) -> str:
+    what = summarize(describe(configs[record.number], search.space))
+    if record.number == 0:
+        what = f"the workload's own: {what}"
+    score = f"{record.score:.4f}" if record.score is not None else record.reason
+    epochs = f"{record.epochs} epoch{'' if record.epochs == 1 else 's'}"
+    return f"[{count}/{len(configs)}] trial {record.number} {record.state} after {epochs}  {score}  {what}"
+
+
+def _interrupted(
+    search: Search,
+    configs: list[RunConfig],
+    records: Mapping[int, TrialRecord],
+    received: list[int],
+    console: Console,
+) -> int:
+    best = results.best_of(records, search)
+    if best is not None:
+        console.print(f"best so far: {_line(best, configs, search, len(records))}", highlight=False, soft_wrap=True)
+    done = sum(record.is_final for record in records.values())
+    console.print(
+        f"interrupted with {done} of {len(configs)} trials done; the same command with --name {search.config.name} "
+        "goes on",
+        highlight=False,
+        soft_wrap=True,
+    )
+    console.print(search.config.location, highlight=False, soft_wrap=True)
+    return EXIT_SIGNAL + received[0]

@@ -1,0 +1,157 @@
+"""One trial in this process: its files, its scores, and what ends it."""
+
+import dataclasses
+import gc
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+
+from annlib.artifacts import RunDirectory
+from annlib.config import RunConfig, load_config
+from annlib.errors import StorageError
+from annlib.training.trial import TrialRecord, read_record, run_trial
+from annlib.training.workload import Workload
+from annlib.workloads import find
+
+
+def configure(tmp_path: Path, **values: Any) -> RunConfig:
+    given = {
+        "workload": "digits",
+        "epochs": 4,
+        "global_batch_size": 128,
+        "hidden": "16",
+        "monitor": "val_sparse_categorical_accuracy",
+        "storage": tmp_path,
+        "name": "trial-001",
+        **values,
+    }
+    return load_config(given, defaults=find("digits").defaults, environment={})
+
+
+def run(
+    config: RunConfig,
+    go_on: Callable[[TrialRecord], bool] = lambda record: True,
+    stop_requested: Callable[[], bool] = lambda: False,
+    workload: Workload | None = None,
+) -> TrialRecord:
+    return run_trial(
+        1,
+        config,
+        workload or find("digits"),
+        hparams={"learning_rate": config.learning_rate},
+        rungs=[1, 3],
+        go_on=go_on,
+        stop_requested=stop_requested,
+    )
+
+
+def test_a_trial_is_a_run_that_never_looks_at_the_test_split(tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    told: list[TrialRecord] = []
+    record = run(config, lambda record: bool(told.append(record)) or True)
+    directory = RunDirectory(config.run_path)
+    history = directory.read_history()
+    metrics = json.loads(directory.metrics.read_text())
+    name = "sparse_categorical_accuracy"
+    assert (record.state, record.epochs, list(record.scores)) == ("finished", 4, [1, 3, 4])
+    assert [len(seen.scores) for seen in told] == [1, 2]
+    assert record.scores[1] == pytest.approx(float(history[0][f"val_{name}"]))
+    assert record.score == metrics["validation"][name]
+    assert "test" not in metrics
+    assert not directory.predictions.exists()
+    assert any((directory.tensorboard / "hparams").iterdir())
+    model = keras.saving.load_model(directory.model)
+    data = find("digits").load_data(None)
+    accuracy = (model.predict(data.validation.x, verbose=0).argmax(axis=1) == data.validation.y).mean()
+    assert record.score == pytest.approx(accuracy)
+
+
+def test_a_trial_that_ended_tells_its_scores_again_and_trains_nothing(tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    first = run(config)
+
+    def fail(*arguments: Any) -> Any:
+        raise AssertionError
+
+    told: list[TrialRecord] = []
+    again = run(
+        config,
+        lambda record: bool(told.append(record)) or True,
+        workload=dataclasses.replace(find("digits"), load_data=fail),
+    )
+    assert again == first
+    assert [(record.epochs, record.score) for record in told] == [(1, first.scores[1]), (3, first.scores[3])]
+
+
+def test_a_trial_that_is_not_worth_it_stops_at_the_rung_and_keeps_its_model(tmp_path: Path) -> None:
+    config = configure(tmp_path)
+    record = run(config, lambda record: record.epochs < 3)
+    assert (record.state, record.epochs) == ("stopped", 3)
+    assert len(RunDirectory(config.run_path).read_history()) == 3
+    assert RunDirectory(config.run_path).model.exists()
+
+
+def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def stop() -> bool:
+        seen.append(1)
+        return len(seen) == 3
+
+    interrupted = run(configure(tmp_path), stop_requested=stop)
+    assert interrupted.state == "interrupted"
+    assert 0 < interrupted.epochs < 4
+    assert read_record(RunDirectory(tmp_path / "trial-001")) is None
+    told: list[int] = []
+    record = run(configure(tmp_path), lambda record: bool(told.append(record.epochs)) or True)
+    undisturbed = run(configure(tmp_path / "other"))
+    assert told == [1, 3]
+    assert (record.state, dict(record.scores)) == ("finished", dict(undisturbed.scores))
+
+
+def test_a_loss_that_is_not_finite_is_recorded_and_no_error(tmp_path: Path) -> None:
+    record = run(configure(tmp_path, learning_rate=1e30))
+    assert (record.state, record.score) == ("failed", None)
+    assert "loss became" in record.reason
+    assert "\n" not in record.reason
+    assert read_record(RunDirectory(tmp_path / "trial-001")) == record
+
+
+def test_a_bug_is_recorded_with_its_kind(tmp_path: Path) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise MemoryError("no room")
+
+    record = run(configure(tmp_path), workload=dataclasses.replace(find("digits"), build_model=fail))
+    assert (record.state, record.reason) == ("failed", "MemoryError('no room')")
+
+
+def test_a_record_keeps_its_numbers() -> None:
+    record = TrialRecord(number=3, state="failed", scores={1: math.inf, 9: 0.5}, epochs=9, seconds=1.5, reason="x")
+    assert TrialRecord.from_json(record.to_json()) == record
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"number": 1}', '{"number": 1, "state": "x", "scores": {"a": 1}}']
+)
+def test_a_damaged_record_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "trial.json").write_text(content)
+    with pytest.raises(StorageError, match=r"trial\.json cannot be read"):
+        read_record(RunDirectory(tmp_path))
+
+
+def test_trials_in_one_process_leave_no_models_and_no_names_behind(tmp_path: Path) -> None:
+    def num_models() -> int:
+        gc.collect()
+        return sum(isinstance(thing, keras.Model) for thing in gc.get_objects())
+
+    counts = []
+    for number in range(3):
+        assert run(configure(tmp_path, name=f"trial-{number}", epochs=1)).state == "finished"
+        counts.append(num_models())
+    assert counts[1:] == counts[:2]
+    assert keras.layers.Dense(1).name == "dense"
