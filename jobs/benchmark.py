@@ -9,7 +9,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from rich.console import Console
 
-from annlib.benchmark import CASES, SCALING, guard, run
+from annlib.benchmark.cases import CASES
+from annlib.benchmark.guard import guard
+from annlib.benchmark.run import SCALING, run
 from annlib.command import Parser, positive_integer, run_command
 
 

@@ -144,7 +144,7 @@ CASES: Mapping[str, Case] = {
         epochs=10,
     ),
     "wide-deep": Case(
-        title="California housing Wide & Deep, two inputs",
+        title="Wide & Deep, two inputs",
         load=_load_housing_of_two_inputs,
         build_model=_wide_deep,
         hidden=(30, 30),

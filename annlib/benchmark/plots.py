@@ -10,6 +10,7 @@ from annlib.benchmark.cases import CASES
 from annlib.benchmark.ring import Link
 from annlib.benchmark.scaling import MODELS, PROJECTED_ROWS, PROJECTED_WORKERS, ROWS, WORLD_SIZES, Scaling, strong, weak
 from annlib.benchmark.sides import SIDES
+from annlib.benchmark.tables import milliseconds
 from annlib.benchmark.timing import CaseTiming
 from annlib.reporting.style import BLUE, COLOURS, VERMILION, new_figure, save
 
@@ -38,18 +39,23 @@ def plot(timings: Mapping[str, CaseTiming], scaling: Scaling | None, path: Path)
 
 
 def _draw_cases(figure: "SubFigure", timings: Mapping[str, CaseTiming]) -> None:
+    from matplotlib.ticker import NullFormatter
+
     panels = figure.subplots(1, COLUMNS, squeeze=False)[0]
     for axes, (name, case) in zip(panels, timings.items(), strict=False):
         sides = list(reversed(case.sides))
-        medians = [case.sides[side].median_s for side in sides]
-        ends = [(min(case.sides[side].epoch_s), max(case.sides[side].epoch_s)) for side in sides]
+        medians = [1e3 * case.sides[side].median_s for side in sides]
+        ends = [(1e3 * min(case.sides[side].epoch_s), 1e3 * max(case.sides[side].epoch_s)) for side in sides]
         errors = np.abs(np.transpose(ends) - medians)
         colours = [VERMILION if side.startswith("annlib") else "#999999" if side == "gemm" else BLUE for side in sides]
         axes.barh([SIDES[side].label for side in sides], medians, xerr=errors, color=colours)
         for row, (median, (_, end)) in enumerate(zip(medians, ends, strict=True)):
-            axes.annotate(f"{median:.3g}", (end, row), xytext=(4, 0), textcoords="offset points", va="center")
-        axes.set(title=CASES[name].title, xlabel="s/epoch, median and range", xscale="log")
-        axes.margins(x=0.15)
+            axes.annotate(
+                milliseconds(median / 1e3), (end, row), xytext=(4, 0), textcoords="offset points", va="center"
+            )
+        axes.set(title=CASES[name].title, xlabel="ms/epoch, median and range", xscale="log")
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.margins(x=0.25)
     for axes in panels[len(timings) :]:
         axes.set_axis_off()
 
@@ -62,6 +68,7 @@ def _draw_scaling(figure: "SubFigure", scaling: Scaling) -> None:
     for axes, model in zip(panels[1], MODELS, strict=False):
         _draw_projection(axes, scaling, model)
     _draw_speed_up(panels[1, 2], scaling)
+    figure.legend(*panels[1, 2].get_legend_handles_labels(), loc="outside lower center", ncols=5)
 
 
 def _draw_steps(axes: "Axes", scaling: Scaling, model: str) -> None:
@@ -109,7 +116,7 @@ def _draw_speed_up(axes: "Axes", scaling: Scaling) -> None:
         axes.plot(PROJECTED_WORKERS, factors, color=colour, linestyle=style, label=label)
 
     _draw_networks(axes, scaling, draw)
-    axes.plot(PROJECTED_WORKERS, PROJECTED_WORKERS, color="#999999", linestyle=":")
+    axes.plot(PROJECTED_WORKERS, PROJECTED_WORKERS, color="#999999", linestyle=":", label="perfect")
     axes.set(title=f"Projected, strong, {PROJECTED_ROWS:,} rows: {model}", ylabel="speed-up", yscale="log")
 
 
@@ -121,4 +128,3 @@ def _draw_networks(axes: "Axes", scaling: Scaling, draw: Callable[[Link, str, st
     axes.set(xlabel="workers", xscale="log")
     axes.set_xticks(PROJECTED_WORKERS, [str(count) for count in PROJECTED_WORKERS])
     axes.minorticks_off()
-    axes.legend(fontsize=8)

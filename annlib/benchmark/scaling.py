@@ -30,6 +30,7 @@ COMPUTE_ROWS = (8, 16, 32, 128)
 ALL_REDUCE_BYTES = (1024, 16 * 1024, 128 * 1024, 8 * 1024**2)
 ALL_REDUCE_MEASURE_S = 0.3
 TIMEOUT_S = 300.0
+MEMORY_PROCESSES = 4
 PROJECTED_WORKERS = (8, 16, 32, 64, 128, 256, 512)
 # Rows of all workers in the projected strong scaling: as many for each of 512 as in the weak one.
 PROJECTED_ROWS = 512 * ROWS
@@ -59,7 +60,7 @@ class Scaling:
         num_cores: cores that the workers shared.
         steps: of a step by setting and side, "annlib" or "bare".
         all_reduces: of a bare all-reduce by (number of workers, bytes).
-        peak_memory_bytes: sums over the processes: "annlib", four workers, and "keras", four lone processes.
+        peak_memory_bytes: sums over `MEMORY_PROCESSES`: "annlib", workers of one strategy, and "keras", each alone.
     """
 
     num_cores: int
@@ -208,12 +209,12 @@ def _measure_all_reduces(children: list[Child], rounds: int) -> dict[tuple[int, 
 
 
 def _measure_memory(cores: list[int], data_dir: Path | None) -> dict[str, int]:
-    """Four processes of each kind, all at once."""
+    """The processes of a kind run all at once."""
     from annlib.benchmark import worker
 
-    with _group(4, cores) as children:
+    with _group(MEMORY_PROCESSES, cores) as children:
         annlib = sum(call_all(children, worker.peak_memory_of_annlib, data_dir, timeout_s=TIMEOUT_S))
-    with _group(4, cores) as children:
+    with _group(MEMORY_PROCESSES, cores) as children:
         keras = sum(call_all(children, worker.peak_memory_of_keras, data_dir, timeout_s=TIMEOUT_S))
     return {"annlib": annlib, "keras": keras}
 

@@ -6,6 +6,7 @@ from rich.table import Table
 
 from annlib.benchmark.cases import CASES
 from annlib.benchmark.scaling import (
+    MEMORY_PROCESSES,
     MODELS,
     PROJECTED_ROWS,
     ROWS,
@@ -16,40 +17,50 @@ from annlib.benchmark.scaling import (
     weak,
 )
 from annlib.benchmark.sides import SIDES
-from annlib.benchmark.timing import SAME_LOSS, CaseTiming
+from annlib.benchmark.timing import SAME_LOSS, CaseTiming, SideTiming
 
 PROJECTED = (8, 64, 512)
 
 
 def case_table(timings: Mapping[str, CaseTiming]) -> Table:
-    """Returns a row for each side of each case: seconds, how many times faster than Keras, start-up, memory, loss."""
-    columns = ("", "s/epoch [min, max]", "times fit", "import s", "compile s", "first step s", "memory MB", "loss")
-    table = Table(*columns)
+    """Returns a row for each side of each case: time, how many times faster than Keras, start-up, memory, loss."""
+    table = Table("", "ms/epoch", "range", "times fit", "import s", "compile s", "start s", "MB", "loss")
+    table.columns[0].no_wrap = True
     for name, case in timings.items():
         table.add_row(f"[bold]{CASES[name].title}")
         for side, timing in case.sides.items():
-            start, is_work = timing.start, timing.start.loss is not None
-            table.add_row(
-                SIDES[side].label,
-                f"{timing.median_s:.3g} [{min(timing.epoch_s):.3g}, {max(timing.epoch_s):.3g}]",
-                f"{case.speed(side):.3g}",
-                *(
-                    (f"{start.import_s:.1f}", f"{timing.compile_s:.2f}", f"{timing.first_step_s:.1f}")
-                    if is_work
-                    else [""] * 3
-                ),
-                f"{timing.peak_memory_bytes / 1e6:,.0f}" if is_work else "",
-                "" if start.loss is None else f"{start.loss:.4f}",
-            )
+            table.add_row(SIDES[side].label, *_time_cells(timing), f"{case.speed(side):.3g}", *_start_cells(timing))
         for side, reason in case.left_out.items():
-            table.add_row(SIDES[side].label, reason)
+            table.add_row(f"{SIDES[side].label}: {reason}")
         table.add_section()
     return table
 
 
+def _time_cells(timing: SideTiming) -> list[str]:
+    ends = [end / timing.median_s - 1 for end in (min(timing.epoch_s), max(timing.epoch_s))]
+    return [milliseconds(timing.median_s), " ".join(f"{end:+.0%}" for end in ends)]
+
+
+def _start_cells(timing: SideTiming) -> list[str]:
+    start = timing.start
+    if start.loss is None:
+        return []
+    seconds = [f"{start.import_s:.1f}", f"{timing.compile_s:.2f}", f"{timing.first_step_s:.1f}"]
+    return [*seconds, f"{timing.peak_memory_bytes / 1e6:,.0f}", f"{start.loss:.4f}"]
+
+
+def milliseconds(seconds: float) -> str:
+    """Returns a time in ms with three digits or more."""
+    value = 1e3 * seconds
+    return f"{value:,.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
 def case_notes(timings: Mapping[str, CaseTiming]) -> list[str]:
     """Returns what the table does not say itself."""
-    lines = ["Loss: mean of the last epoch of the first call, from the same weights."]
+    lines = [
+        "ms/epoch: median of the rounds, and their range. Start: import, model and data, compilation, until the "
+        "first step. Loss: mean of the last epoch of the first call, from the same weights."
+    ]
     for name, case in timings.items():
         lines.append(
             f"{name}: the matrix products alone take {case.gemm_share:.2f} of annlib's epoch; metrics, validation, "
@@ -130,13 +141,13 @@ def scaling_notes(scaling: Scaling) -> list[str]:
             )
         if count > scaling.num_cores:
             lines.append(
-                f"  {count} workers share {scaling.num_cores} cores: computing takes turns, and so do the ends of each "
-                "message, which is why alpha is larger."
+                f"  {count} workers share {scaling.num_cores} cores: computing takes turns, and so do the two ends of "
+                "each message."
             )
-    memory = {side: size / 1e6 for side, size in scaling.peak_memory_bytes.items()}
+    annlib, keras = (scaling.peak_memory_bytes[side] / 1e6 for side in ("annlib", "keras"))
     lines.append(
-        f"Fashion-MNIST, peak memory of 4 processes in all: annlib under the strategy {memory['annlib']:,.0f} MB, "
-        f"plain Keras {memory['keras']:,.0f} MB."
+        f"Fashion-MNIST, memory of {MEMORY_PROCESSES} processes in all: annlib under the strategy {annlib:,.0f} MB, "
+        f"plain Keras {keras:,.0f} MB."
     )
     return lines
 

@@ -40,7 +40,9 @@ def join() -> int:
 def _all_reduces(num_floats: int) -> Any:
     def all_reduce(values: tf.Tensor) -> tf.Tensor:
         context = tf.distribute.get_replica_context()
-        return tf.ensure_shape(context.all_reduce(tf.distribute.ReduceOp.SUM, values), [num_floats])
+        # A loop's variable has no device, and the strategy sends by device.
+        values = context.all_reduce(tf.distribute.ReduceOp.SUM, tf.identity(values))
+        return tf.ensure_shape(values, [num_floats])
 
     def one_more(index: tf.Tensor, values: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return index + 1, strategy().run(all_reduce, args=(values,))
