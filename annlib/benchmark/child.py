@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,10 @@ class Child:
         self._name = name
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, environment or {}, core), name=name, daemon=True)
+        # TensorFlow greets in a few lines; what a process wrote last matters only where it ended.
+        self._log = tempfile.NamedTemporaryFile(prefix="annlib-benchmark-")  # noqa: SIM115
+        arguments = (theirs, environment or {}, core, self._log.name)
+        self._process = context.Process(target=_serve, args=arguments, name=name, daemon=True)
         self._process.start()
         theirs.close()
 
@@ -37,6 +41,7 @@ class Child:
         self._process.kill()
         self._process.join()
         self._connection.close()
+        self._log.close()
 
     def call(self, function: Callable[..., Any], *arguments: Any, timeout_s: float = 600.0) -> Any:
         """Runs a function of a module there; returns what it returns.
@@ -64,9 +69,11 @@ class Child:
             succeeded, value = self._connection.recv()
         except (EOFError, ConnectionResetError):
             self._process.join()
+            last_line = " ".join(Path(self._log.name).read_text(errors="replace").split("\n")[-2:-1])
             raise TrainingError(
                 f"{self._name} ended: expected a figure, received exit code {self._process.exitcode} of its process "
-                "(-9 often means that memory ran out). Close what else runs on this machine, and try again."
+                f"(-9 often means that memory ran out; its last words: {last_line or 'none'}). Close what else runs on "
+                "this machine, and try again."
             ) from None
         if succeeded:
             return value
@@ -88,7 +95,9 @@ def peak_memory_bytes() -> int:
     return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
-def _serve(connection: Connection, environment: Mapping[str, str], core: int | None) -> None:
+def _serve(connection: Connection, environment: Mapping[str, str], core: int | None, log: str) -> None:
+    with open(log, "ab") as file:
+        os.dup2(file.fileno(), 2)
     os.environ.update(environment)
     if core is not None:
         os.sched_setaffinity(0, {core})

@@ -10,6 +10,7 @@ from rich.console import Console
 from annlib.artifacts import check_can_be_written, write_atomically
 from annlib.benchmark import scaling, timing
 from annlib.benchmark.cases import CASES
+from annlib.benchmark.groups import measure_scaling
 from annlib.benchmark.plots import plot
 from annlib.benchmark.sides import SIDES
 from annlib.benchmark.tables import case_notes, case_table, projection_table, scaling_notes, scaling_table
@@ -53,7 +54,7 @@ def run(
     measured = None
     if SCALING in found:
         with console.status("timing several workers"):
-            measured = scaling.measure_scaling(rounds=rounds, data_dir=data_dir)
+            measured = measure_scaling(rounds=rounds, data_dir=data_dir)
     if timings:
         console.print(case_table(timings))
         console.print("\n".join(case_notes(timings)), highlight=False)

@@ -1,17 +1,11 @@
-"""Times training on 1, 2 and 4 workers of this machine, each pinned to a core, and fits the model of scaling to it."""
+"""Training on several workers: what was measured, and the model of scaling that is fitted to it."""
 
-import contextlib
 import dataclasses
 import itertools
-import json
-import os
-import socket
 import statistics
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from annlib.benchmark.child import Child, call_all
 from annlib.benchmark.ring import NETWORKS, Compute, Link, fit_compute, fit_link
 
 NUM_FEATURES = 784
@@ -28,8 +22,6 @@ WORLD_SIZES = (1, 2, 4)
 COMPUTE_ROWS = (8, 16, 32, 128)
 # Beside the sizes of the models' gradients.
 ALL_REDUCE_BYTES = (1024, 16 * 1024, 128 * 1024, 8 * 1024**2)
-ALL_REDUCE_MEASURE_S = 0.3
-TIMEOUT_S = 300.0
 MEMORY_PROCESSES = 4
 PROJECTED_WORKERS = (8, 16, 32, 64, 128, 256, 512)
 # Rows of all workers in the projected strong scaling: as many for each of 512 as in the weak one.
@@ -138,105 +130,6 @@ def weak(model: str) -> list[Setting]:
 def strong(model: str) -> list[Setting]:
     """Returns the settings that have as many rows in all."""
     return [Setting(model, count, ROWS) for count in WORLD_SIZES]
-
-
-def measure_scaling(*, rounds: int, data_dir: Path | None = None) -> Scaling:
-    """Times steps and all-reduces in turn, `rounds` times, then measures the memory.
-
-    Args:
-        rounds: measurements of each, 1 or more.
-        data_dir: directory with the raw data files, of which the memory of Fashion-MNIST is measured.
-
-    Raises:
-        DataError: Fashion-MNIST cannot be found.
-        TrainingError: a worker failed, or did not answer.
-    """
-    from annlib.benchmark import worker
-
-    cores = sorted(os.sched_getaffinity(0))
-    steps: dict[Setting, dict[str, list[float]]] = {}
-    all_reduces: dict[tuple[int, int], list[float]] = {}
-    with contextlib.ExitStack() as stack:
-        groups = {count: stack.enter_context(_group(count, cores)) for count in WORLD_SIZES}
-        for count, children in groups.items():
-            call_all(children, worker.join, timeout_s=TIMEOUT_S)
-            if count > 1:
-                all_reduces |= _measure_all_reduces(children, rounds)
-        for model in MODELS:
-            steps |= _measure_steps(model, groups, rounds)
-    return Scaling(
-        num_cores=len(cores),
-        steps=steps,
-        all_reduces=all_reduces,
-        peak_memory_bytes=_measure_memory(cores, data_dir),
-    )
-
-
-def _measure_steps(model: str, groups: Mapping[int, list[Child]], rounds: int) -> dict[Setting, dict[str, list[float]]]:
-    from annlib.benchmark import worker
-
-    run = {"annlib": worker.annlib_step_s, "bare": worker.bare_step_s}
-    hidden, num_steps = MODELS[model]
-    alone = [Setting(model, 1, rows) for rows in COMPUTE_ROWS]
-    settings = sorted({*weak(model), *strong(model), *alone})
-    found: dict[Setting, dict[str, list[float]]] = {s: {side: [] for side in SIDES} for s in settings}
-    # The first two rounds trace, and warm up.
-    for number, setting, side in itertools.product(range(-2, rounds), settings, SIDES):
-        children = groups[setting.num_workers]
-        seconds = max(call_all(children, run[side], hidden, setting.rows, num_steps, timeout_s=TIMEOUT_S))
-        if number >= 0:
-            found[setting][side].append(seconds)
-    return found
-
-
-def _measure_all_reduces(children: list[Child], rounds: int) -> dict[tuple[int, int], list[float]]:
-    from annlib.benchmark import worker
-
-    def seconds(size: int, count: int) -> float:
-        # The slowest worker is the one that counts.
-        found: list[float] = call_all(children, worker.all_reduce_s, size // 4, count, timeout_s=TIMEOUT_S)
-        return max(found)
-
-    sizes = sorted({*ALL_REDUCE_BYTES, *(gradient_bytes(model) for model in MODELS)})
-    counts = {}
-    for size in sizes:
-        seconds(size, 1)
-        counts[size] = max(2, round(ALL_REDUCE_MEASURE_S / seconds(size, 2)))
-    found: dict[tuple[int, int], list[float]] = {(len(children), size): [] for size in sizes}
-    for _, size in itertools.product(range(rounds), sizes):
-        found[len(children), size].append(seconds(size, counts[size]))
-    return found
-
-
-def _measure_memory(cores: list[int], data_dir: Path | None) -> dict[str, int]:
-    """The processes of a kind run all at once."""
-    from annlib.benchmark import worker
-
-    with _group(MEMORY_PROCESSES, cores) as children:
-        annlib = sum(call_all(children, worker.peak_memory_of_annlib, data_dir, timeout_s=TIMEOUT_S))
-    with _group(MEMORY_PROCESSES, cores) as children:
-        keras = sum(call_all(children, worker.peak_memory_of_keras, data_dir, timeout_s=TIMEOUT_S))
-    return {"annlib": annlib, "keras": keras}
-
-
-@contextlib.contextmanager
-def _group(num_workers: int, cores: list[int]) -> Iterator[list[Child]]:
-    """Workers that find each other by TF_CONFIG; a core each, in turn where there are fewer cores."""
-    with contextlib.ExitStack() as stack:
-        # All are open at the same time, so that the ports differ.
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(num_workers)]
-        addresses = [f"127.0.0.1:{opened.getsockname()[1]}" for opened in sockets]
-    with contextlib.ExitStack() as stack:
-        children = []
-        for rank in range(num_workers):
-            config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
-            child = Child(
-                f"worker {rank} of {num_workers}",
-                environment={"TF_CONFIG": json.dumps(config), "CUDA_VISIBLE_DEVICES": "-1"},
-                core=cores[rank % len(cores)],
-            )
-            children.append(stack.enter_context(child))
-        yield children
 
 
 def figures(scaling: Scaling) -> dict[str, Any]:

@@ -38,7 +38,8 @@ def test_a_child_that_dies_or_hangs_is_named() -> None:
     with Child("rank 0") as first, Child("rank 1") as second:
         with pytest.raises(TrainingError, match=r"rank 1 did not answer: expected a figure within 0\.1 s"):
             second.call(time.sleep, 60, timeout_s=0.1)
-        with pytest.raises(TrainingError, match="rank 0 ended: expected a figure, received exit code 3"):
+        first.call(os.write, 2, b"greetings\nno more room\n")
+        with pytest.raises(TrainingError, match=r"rank 0 ended: .* exit code 3 of .* its last words: no more room"):
             first.call(os._exit, 3)
 
 

@@ -54,7 +54,7 @@ def scaling(**arguments: Any) -> Scaling:
 @pytest.fixture(autouse=True)
 def measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module.timing, "measure", timing)
-    monkeypatch.setattr(run_module.scaling, "measure_scaling", scaling)
+    monkeypatch.setattr(run_module, "measure_scaling", scaling)
     monkeypatch.setattr("annlib.benchmark.cases.data.load", found)
 
 
