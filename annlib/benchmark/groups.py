@@ -69,8 +69,8 @@ def _measure_steps(model: str, groups: Mapping[int, list[Child]], rounds: int) -
     alone = [Setting(model, 1, rows) for rows in COMPUTE_ROWS]
     settings = sorted({*weak(model), *strong(model), *alone})
     found: dict[Setting, dict[str, list[float]]] = {s: {side: [] for side in SIDES} for s in settings}
-    # The first two rounds trace, and warm up.
-    for number, setting, side in itertools.product(range(-2, rounds), settings, SIDES):
+    # The first round traces.
+    for number, setting, side in itertools.product(range(-1, rounds), settings, SIDES):
         children = groups[setting.num_workers]
         seconds = max(call_all(children, run[side], hidden, setting.rows, num_steps, timeout_s=TIMEOUT_S))
         if number >= 0:

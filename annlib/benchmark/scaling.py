@@ -13,7 +13,7 @@ NUM_CLASSES = 10
 # Models by name: hidden layers, and steps of a measurement.
 MODELS: Mapping[str, tuple[tuple[int, ...], int]] = {
     "784-300-100-10": ((300, 100), 200),
-    "784-4096-4096-10": ((4096, 4096), 6),
+    "784-4096-4096-10": ((4096, 4096), 4),
 }
 # Weak scaling: rows of each worker. Strong scaling: rows of all.
 ROWS = 32
