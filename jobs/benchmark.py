@@ -41,8 +41,11 @@ def main() -> int:
     if arguments.compare is not None and (arguments.json or arguments.plot or SCALING in (arguments.case or [])):
         parser.error(f"--compare goes without --json, --plot and --case {SCALING}")
 
+    # A log has no width of its own, and 80 columns are too few for the tables.
+    console = Console(width=None if sys.stdout.isatty() else 120)
+
     def command() -> int:
-        common = {"rounds": arguments.rounds, "data_dir": arguments.data_dir, "console": Console()}
+        common = {"rounds": arguments.rounds, "data_dir": arguments.data_dir, "console": console}
         if arguments.compare is not None:
             return guard(arguments.case, arguments.compare, record=arguments.record, **common)
         run(arguments.case, json_path=arguments.json, plot_path=arguments.plot, **common)
