@@ -12,7 +12,7 @@ BIN := .venv/bin
 LOGDIR ?= runs
 PORT ?= 6006
 
-.PHONY: help setup train test test-faults test-image k8s-validate lint data tensorboard image lock clean
+.PHONY: help setup train test test-faults test-image k8s-validate lint data tensorboard image lock bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ test: lint ## Check everything, then run the tests
 
 test-faults: setup ## Run what `make test` leaves out: the slow cells of the fault matrix
 	$(BIN)/pytest -m faults $(ARGS)
+
+bench: setup ## Compare annlib's speed with what benchmarks.json records; ARGS=--record records it
+	$(BIN)/python jobs/benchmark.py --compare benchmarks.json --rounds 3 $(ARGS)
 
 k8s-validate: setup ## Check the Kubernetes manifests alone
 	@.ci/setup.sh --test-tools

@@ -1,8 +1,6 @@
-"""Times annlib against `keras.Model.fit`: `python jobs/benchmark.py`."""
+"""Times annlib against `keras.Model.fit` and other frameworks: `python jobs/benchmark.py`."""
 
-import json
 import os
-import statistics
 import sys
 from pathlib import Path
 
@@ -10,59 +8,50 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # annlib beside it
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from rich.console import Console
-from rich.table import Table
 
-from annlib.benchmark import CASES, Timing, measure, measure_peak_memory
+from annlib.benchmark.cases import CASES
+from annlib.benchmark.guard import guard
+from annlib.benchmark.run import SCALING, run
 from annlib.command import Parser, positive_integer, run_command
 
 
 def main() -> int:
-    """Parses the command line, times the cases and prints a table; returns the exit code."""
-    parser = Parser(prog="jobs/benchmark.py", description="Time annlib against keras.Model.fit, a ratio of medians.")
-    parser.add_argument("--case", action="append", choices=list(CASES), help="what to time (default: all)")
+    """Parses the command line, measures and prints; returns the exit code."""
+    parser = Parser(
+        prog="jobs/benchmark.py",
+        description="Time annlib against keras.Model.fit and, where installed, JAX, PyTorch and scikit-learn, in turn.",
+    )
+    parser.add_argument(
+        "--case", action="append", choices=[*CASES, SCALING], help="what to time, may be repeated (default: all)"
+    )
     parser.add_argument("--rounds", type=positive_integer, default=5, help="measurements of each side (default: 5)")
     parser.add_argument("--data-dir", type=Path, help="directory with the raw data files")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw them, a PNG file")
+    parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="FILE",
+        help="time annlib and keras.Model.fit alone, compare the ratios with those of the file; exit code 1 when worse",
+    )
+    parser.add_argument("--record", action="store_true", help="write the ratios to the file of --compare instead")
     arguments = parser.parse_args()
+    if arguments.record and arguments.compare is None:
+        parser.error("--record writes the file of --compare, which is missing")
+    if arguments.compare is not None and (arguments.json or arguments.plot or SCALING in (arguments.case or [])):
+        parser.error(f"--compare goes without --json, --plot and --case {SCALING}")
+
+    # A log has no width of its own, and 80 columns are too few for the tables.
+    console = Console(width=None if sys.stdout.isatty() else 120)
 
     def command() -> int:
-        names = arguments.case or list(CASES)
-        timings = {name: measure(CASES[name], rounds=arguments.rounds, data_dir=arguments.data_dir) for name in names}
-        peaks = {name: measure_peak_memory(name, data_dir=arguments.data_dir) for name in names}
-        Console().print(_table(timings, peaks))
-        if arguments.json is not None:
-            figures = {
-                name: {**vars(timing), "ratio": timing.ratio, "peak_memory_bytes": peaks[name]}
-                for name, timing in timings.items()
-            }
-            arguments.json.write_text(json.dumps(figures, indent=2))
+        common = {"rounds": arguments.rounds, "data_dir": arguments.data_dir, "console": console}
+        if arguments.compare is not None:
+            return guard(arguments.case, arguments.compare, record=arguments.record, **common)
+        run(arguments.case, json_path=arguments.json, plot_path=arguments.plot, **common)
         return 0
 
     return run_command(command)
-
-
-def _table(timings: dict[str, Timing], peaks: dict[str, dict[str, int]]) -> Table:
-    table = Table("case", "", "s/epoch", "ratio", "first call s", "peak memory MB")
-    for name, timing in timings.items():
-        for side, seconds, warm_up_s in (
-            ("keras", timing.keras_s, timing.keras_warm_up_s),
-            ("annlib", timing.annlib_s, timing.annlib_warm_up_s),
-        ):
-            first = side == "keras"
-            table.add_row(
-                name if first else "",
-                side,
-                _spread(seconds),
-                "" if first else f"{timing.ratio:.1f}",
-                f"{warm_up_s:.2f}",
-                f"{peaks[name][side] / 1e6:,.0f}",
-                end_section=not first,
-            )
-    return table
-
-
-def _spread(seconds: list[float]) -> str:
-    return f"{statistics.median(seconds):.3g} [{min(seconds):.3g}, {max(seconds):.3g}]"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""Times training on 1, 2 and 4 workers of this machine, each pinned to a core."""
+
+import contextlib
+import itertools
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from annlib.benchmark.child import Child, call_all
+from annlib.benchmark.scaling import (
+    ALL_REDUCE_BYTES,
+    COMPUTE_ROWS,
+    MEMORY_PROCESSES,
+    MODELS,
+    SIDES,
+    WORLD_SIZES,
+    Scaling,
+    Setting,
+    gradient_bytes,
+    strong,
+    weak,
+)
+
+# A measurement of an all-reduce takes at least about this long.
+ALL_REDUCE_MEASURE_S = 0.3
+# No answer of a worker takes longer.
+TIMEOUT_S = 300.0
+
+
+def measure_scaling(*, rounds: int, data_dir: Path | None = None) -> Scaling:
+    """Times steps and all-reduces in turn, `rounds` times, then measures the memory.
+
+    Args:
+        rounds: measurements of each, 1 or more.
+        data_dir: directory with the raw data files, of which the memory of Fashion-MNIST is measured.
+
+    Raises:
+        DataError: Fashion-MNIST cannot be found.
+        TrainingError: a worker failed, or did not answer.
+    """
+    from annlib.benchmark import worker
+
+    cores = sorted(os.sched_getaffinity(0))
+    steps: dict[Setting, dict[str, list[float]]] = {}
+    all_reduces: dict[tuple[int, int], list[float]] = {}
+    with contextlib.ExitStack() as stack:
+        groups = {count: stack.enter_context(_group(count, cores)) for count in WORLD_SIZES}
+        for count, children in groups.items():
+            call_all(children, worker.join, timeout_s=TIMEOUT_S)
+            if count > 1:
+                all_reduces |= _measure_all_reduces(children, rounds)
+        for model in MODELS:
+            steps |= _measure_steps(model, groups, rounds)
+    return Scaling(
+        num_cores=len(cores),
+        steps=steps,
+        all_reduces=all_reduces,
+        peak_memory_bytes=_measure_memory(cores, data_dir),
+    )
+
+
+def _measure_steps(model: str, groups: Mapping[int, list[Child]], rounds: int) -> dict[Setting, dict[str, list[float]]]:
+    from annlib.benchmark import worker
+
+    run = {"annlib": worker.annlib_step_s, "bare": worker.bare_step_s}
+    hidden, num_steps = MODELS[model]
+    alone = [Setting(model, 1, rows) for rows in COMPUTE_ROWS]
+    settings = sorted({*weak(model), *strong(model), *alone})
+    found: dict[Setting, dict[str, list[float]]] = {s: {side: [] for side in SIDES} for s in settings}
+    # The first round traces.
+    for number, setting, side in itertools.product(range(-1, rounds), settings, SIDES):
+        children = groups[setting.num_workers]
+        seconds = max(call_all(children, run[side], hidden, setting.rows, num_steps, timeout_s=TIMEOUT_S))
+        if number >= 0:
+            found[setting][side].append(seconds)
+    return found
+
+
+def _measure_all_reduces(children: list[Child], rounds: int) -> dict[tuple[int, int], list[float]]:
+    from annlib.benchmark import worker
+
+    def seconds(size: int, count: int) -> float:
+        # The slowest worker is the one that counts.
+        found: list[float] = call_all(children, worker.all_reduce_s, size // 4, count, timeout_s=TIMEOUT_S)
+        return max(found)
+
+    sizes = sorted({*ALL_REDUCE_BYTES, *(gradient_bytes(model) for model in MODELS)})
+    counts = {}
+    for size in sizes:
+        seconds(size, 1)
+        counts[size] = max(2, round(ALL_REDUCE_MEASURE_S / seconds(size, 2)))
+    found: dict[tuple[int, int], list[float]] = {(len(children), size): [] for size in sizes}
+    for _, size in itertools.product(range(rounds), sizes):
+        found[len(children), size].append(seconds(size, counts[size]))
+    return found
+
+
+def _measure_memory(cores: list[int], data_dir: Path | None) -> dict[str, int]:
+    """The processes of a kind run all at once."""
+    from annlib.benchmark import worker
+
+    with _group(MEMORY_PROCESSES, cores) as children:
+        annlib = sum(call_all(children, worker.peak_memory_of_annlib, data_dir, timeout_s=TIMEOUT_S))
+    with _group(MEMORY_PROCESSES, cores) as children:
+        keras = sum(call_all(children, worker.peak_memory_of_keras, data_dir, timeout_s=TIMEOUT_S))
+    return {"annlib": annlib, "keras": keras}
+
+
+@contextlib.contextmanager
+def _group(num_workers: int, cores: list[int]) -> Iterator[list[Child]]:
+    """Workers that find each other by TF_CONFIG; a core each, in turn where there are fewer cores."""
+    with contextlib.ExitStack() as stack:
+        # All are open at the same time, so that the ports differ.
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(num_workers)]
+        addresses = [f"127.0.0.1:{opened.getsockname()[1]}" for opened in sockets]
+    with contextlib.ExitStack() as stack:
+        children = []
+        for rank in range(num_workers):
+            config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}}
+            child = Child(
+                f"worker {rank} of {num_workers}",
+                environment={"TF_CONFIG": json.dumps(config), "CUDA_VISIBLE_DEVICES": "-1"},
+                core=cores[rank % len(cores)],
+            )
+            children.append(stack.enter_context(child))
+        yield children

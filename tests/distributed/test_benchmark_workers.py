@@ -1,0 +1,81 @@
+"""The benchmark's own processes under the real strategy: what it times is a training step of the global batch."""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from annlib.benchmark import groups
+from annlib.benchmark.child import Child, call_all
+from annlib.benchmark.scaling import Setting
+from annlib.data.batches import epoch_order
+
+HIDDEN = (5,)
+BATCH_SIZE, STEPS = 16, 4
+TIMEOUT_S = 240
+WEIGHTS = f"[variable.numpy() for variable in worker._bare_variables({HIDDEN})]"
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[list[Child]]:
+    with groups._group(2, sorted(os.sched_getaffinity(0))) as children:
+        # TensorFlow wants to know the other workers before anything else.
+        assert evaluate(children, "worker.join()") == [2, 2]
+        yield children
+
+
+def evaluate(children: list[Child], expression: str) -> list[Any]:
+    """Returns what an expression about the module `worker` is in each process."""
+    module = "__import__('annlib.benchmark.worker', fromlist=['worker'])"
+    return call_all(children, eval, f"(lambda worker: {expression})({module})", timeout_s=TIMEOUT_S)
+
+
+def train(weights: list[np.ndarray], x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+    """One process, all rows of each batch, in float64."""
+    first, first_bias, last, last_bias = (weight.astype(np.float64) for weight in weights)
+    order = epoch_order(len(y), seed=0, epoch=0)
+    for start in range(0, len(y), BATCH_SIZE):
+        rows = order[start : start + BATCH_SIZE]
+        hidden = np.maximum(x[rows] @ first + first_bias, 0)
+        outputs = np.exp(hidden @ last + last_bias)
+        gradient = (outputs / outputs.sum(1, keepdims=True) - np.eye(10)[y[rows]]) / BATCH_SIZE
+        back = gradient @ last.T * (hidden > 0)
+        last, last_bias = last - 0.01 * hidden.T @ gradient, last_bias - 0.01 * gradient.sum(0)
+        first, first_bias = first - 0.01 * x[rows].T @ back, first_bias - 0.01 * back.sum(0)
+    return [first, first_bias, last, last_bias]
+
+
+def test_the_bare_loop_is_an_epoch_of_sgd_on_the_global_batch(children: list[Child]) -> None:
+    before = evaluate(children, WEIGHTS)
+    x, y = evaluate(children, f"[part.numpy() for part in worker._arrays({BATCH_SIZE * STEPS})]")[0]
+    seconds = evaluate(children, f"worker.bare_step_s({HIDDEN}, {BATCH_SIZE}, {STEPS})")
+    after = evaluate(children, WEIGHTS)
+    expected = train(before[0], x, y)
+    assert min(seconds) > 0
+    for rank in range(2):
+        for found, weight, start in zip(after[rank], expected, before[0], strict=True):
+            np.testing.assert_allclose(found, weight, rtol=1e-4, atol=1e-6)
+            assert np.abs(found - start).max() > 1e-5
+
+
+def test_an_all_reduce_takes_its_time(children: list[Child]) -> None:
+    assert all(seconds > 0 for seconds in evaluate(children, "worker.all_reduce_s(256, 3)"))
+
+
+def test_everything_is_measured_for_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(groups, "MODELS", {"784-300-100-10": ((5,), 10)})
+    monkeypatch.setattr(groups, "WORLD_SIZES", (1, 2))
+    monkeypatch.setattr("annlib.benchmark.scaling.WORLD_SIZES", (1, 2))
+    monkeypatch.setattr(groups, "COMPUTE_ROWS", (8,))
+    monkeypatch.setattr(groups, "ALL_REDUCE_BYTES", (1024,))
+    monkeypatch.setattr(groups, "ALL_REDUCE_MEASURE_S", 0.01)
+    monkeypatch.setattr(groups, "_measure_memory", lambda *arguments: {})
+    scaling = groups.measure_scaling(rounds=2)
+    name = "784-300-100-10"
+    assert set(scaling.steps) == {Setting(name, *pair) for pair in ((1, 8), (1, 32), (2, 32), (2, 64))}
+    assert set(scaling.all_reduces) == {(2, 1024), (2, 4 * 266_610)}
+    times = [t for found in scaling.steps.values() for side in found.values() for t in side]
+    assert len(times) == 4 * 2 * 2
+    assert min(times) > 0
