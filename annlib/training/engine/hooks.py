@@ -1,6 +1,6 @@
 """What a model's callbacks need, which decides how much one call of the compiled function does."""
 
-from typing import Any
+from collections.abc import Callable
 
 import keras
 
@@ -37,10 +37,13 @@ def _acts_before_validation(callback: keras.callbacks.Callback) -> bool:
     )
 
 
-def tell_of_validation(callbacks: keras.callbacks.CallbackList, num_steps: int, logs: Logs) -> dict[str, Any]:
-    """Calls the test hooks and returns the logs under the names that they have in an epoch's logs."""
+def with_validation_hooks(
+    callbacks: keras.callbacks.CallbackList, num_steps: int, validate: Callable[[], Logs]
+) -> Logs:
+    """Calls the test hooks around `validate`; returns its metrics under the names they have in an epoch's logs."""
     callbacks.on_test_begin()
     callbacks.on_test_batch_begin(0)
+    logs = validate()
     callbacks.on_test_batch_end(num_steps - 1, logs)
     callbacks.on_test_end(logs)
     return {f"val_{name}": value for name, value in logs.items()}

@@ -33,7 +33,7 @@ class Run(Protocol):
 
     def __call__(
         self, orders: tf.Tensor | None, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: bool
-    ) -> list[tuple[Logs, Logs | None]]:
+    ) -> list[tuple[Logs, Logs]]:
         """Runs the steps [first, last) of an epoch, or all steps of several.
 
         Args:
@@ -94,13 +94,13 @@ class TrainingProgram:
 
         def run(
             orders: tf.Tensor | None, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: bool
-        ) -> list[tuple[Logs, Logs | None]]:
+        ) -> list[tuple[Logs, Logs]]:
             # One tensor, for every argument costs time.
             what = tf.constant([num_epochs, first, last, begins, validates])
             rows = function(data, validation, orders, what).numpy()[:num_epochs]
             width = self._logs.width
             return [
-                (self._logs.unpack(row[:width]), self._validation_logs.unpack(row[width:]) if validates else None)
+                (self._logs.unpack(row[:width]), self._validation_logs.unpack(row[width:]) if validates else {})
                 for row in rows
             ]
 
@@ -118,7 +118,7 @@ class TrainingProgram:
 
         def run(epoch: tf.Tensor | int, begins: tf.Tensor) -> tf.Tensor:
             rows = None if orders is None else orders[epoch]
-            tf.cond(begins, lambda: _reset(self._step), lambda: True)
+            tf.cond(begins, lambda: _reset(self._step), lambda: False)
             run_steps(self._step, data, rows, self._batch_size, first, last)
             logs = self._logs.pack(self._step.results())
             if validation is None:
@@ -161,7 +161,7 @@ class EvaluationProgram:
 
 def _evaluate(step: Step, data: Data, batch_size: int, logs: "_PackedLogs") -> tf.Tensor:
     step.reset()
-    run_steps(step, data, None, batch_size, 0, math.ceil(num_rows(data) / batch_size))
+    run_steps(step, data, None, batch_size)
     return logs.pack(step.results())
 
 

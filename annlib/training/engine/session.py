@@ -1,7 +1,9 @@
 """The training of one model on one data set: which call of the compiled function does what."""
 
+import functools
 import math
 import time
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -11,7 +13,7 @@ from annlib.errors import NonFiniteLossError
 from annlib.training.engine.arrays import num_rows
 from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.evaluation import evaluation_batch_size
-from annlib.training.engine.hooks import act_before_validation, read_logs_alone, tell_of_validation
+from annlib.training.engine.hooks import act_before_validation, read_logs_alone, with_validation_hooks
 from annlib.training.engine.orders import EpochOrders
 from annlib.training.engine.program import Data, Logs, Run, build, training_program
 from annlib.training.engine.replicated import sum_over_replicas
@@ -81,23 +83,15 @@ class Session:
     def run_epochs(self, epoch: int, num_epochs: int) -> Logs:
         """Runs several whole epochs in one call, and tells of them afterwards; returns the logs of the last one."""
         rows = self.orders.take(epoch, num_epochs, self._max_epochs)
-        validates = self._validation is not None
         results = self._run(
-            rows,
-            0,
-            self.num_steps,
-            num_epochs=num_epochs,
-            begins=True,
-            validates=validates,
+            rows, 0, self.num_steps, num_epochs=num_epochs, begins=True, validates=self._validation is not None
         )
         for offset, (logs, validation_logs) in enumerate(results):
             self._check_finite(logs, epoch + offset)
             self._callbacks.on_epoch_begin(epoch + offset)
             self._callbacks.on_train_batch_begin(0)
             self._callbacks.on_train_batch_end(self.num_steps - 1, logs)
-            if validation_logs is not None:
-                logs = logs | tell_of_validation(self._callbacks, self._num_validation_steps, validation_logs)
-            self._callbacks.on_epoch_end(epoch + offset, logs)
+            logs = self._end_epoch(epoch + offset, logs, functools.partial(dict, validation_logs))
         return logs
 
     def run_epoch(self, epoch: int, first: int) -> Logs:
@@ -106,7 +100,7 @@ class Session:
         callbacks.on_epoch_begin(epoch)
         rows = self.orders.take(epoch, 1, self._max_epochs)
         logs: Logs = {}
-        validation_logs: Logs | None = None
+        validation_logs: Logs = {}
         begins = first == 0
         while first < self.num_steps and not (first and self.model.stop_training and not self._is_distributed):
             last = min(first + self._chunk_steps(), self.num_steps)
@@ -118,11 +112,17 @@ class Session:
             self._check_finite(logs, epoch)
             callbacks.on_train_batch_end(last - 1, logs)
             first, begins = last, False
+        # Validated by now, unless a callback acts in between, or training stopped within the epoch.
+        return self._end_epoch(
+            epoch,
+            logs,
+            lambda: validation_logs or self._run(rows, first, first, begins=False, validates=True)[0][1],
+        )
+
+    def _end_epoch(self, epoch: int, logs: Logs, validate: Callable[[], Logs]) -> Logs:
         if self._validation is not None:
-            if validation_logs is None:
-                _, validation_logs = self._run(rows, first, first, begins=False, validates=True)[0]
-            logs = logs | tell_of_validation(callbacks, self._num_validation_steps, validation_logs or {})
-        callbacks.on_epoch_end(epoch, logs)
+            logs = logs | with_validation_hooks(self._callbacks, self._num_validation_steps, validate)
+        self._callbacks.on_epoch_end(epoch, logs)
         return logs
 
     def should_stop(self) -> bool:

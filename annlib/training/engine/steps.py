@@ -28,8 +28,8 @@ def run_steps(
     data: tuple[Tensors, ...],
     rows: tf.Tensor | None,
     batch_size: int,
-    first: tf.Tensor | int,
-    last: tf.Tensor | int,
+    first: tf.Tensor | None = None,
+    last: tf.Tensor | None = None,
 ) -> None:
     """Runs the steps [first, last): full batches in a loop, then the smaller last one if the range reaches it.
 
@@ -41,22 +41,24 @@ def run_steps(
         data: what `as_dataset` returned.
         rows: the order of the rows, int32, shape (num_samples,); None takes them as they are stored.
         batch_size: rows of a global batch, at least 1.
-        first: first step of the epoch, counted from 0.
+        first: first step of the epoch, counted from 0; None for both runs the whole epoch.
         last: step after the last one.
     """
     num_full, tail = divmod(num_rows(data), batch_size)
-    first, last = tf.convert_to_tensor(first), tf.convert_to_tensor(last)
 
     def run_full_batch(index: tf.Tensor) -> tuple[tf.Tensor]:
         step.run(data, rows, index * batch_size, batch_size)
         return (index + 1,)
 
-    def run_tail() -> tf.Tensor:
+    def run_tail() -> bool:
         step.run(data, rows, tf.constant(num_full * batch_size), tail)
-        return last
+        return True
 
     if num_full:
-        end = tf.minimum(last, num_full)
-        tf.while_loop(lambda index: index < end, run_full_batch, [first], parallel_iterations=1)
-    if tail:
-        tf.cond(last > tf.maximum(first, num_full), run_tail, lambda: last)
+        end = num_full if last is None else tf.minimum(last, num_full)
+        start = tf.constant(0) if first is None else first
+        tf.while_loop(lambda index: index < end, run_full_batch, [start], parallel_iterations=1)
+    if tail and last is None:
+        run_tail()
+    elif tail:
+        tf.cond(last > tf.maximum(first, num_full), run_tail, lambda: False)
