@@ -15,7 +15,7 @@ from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.evaluation import evaluation_batch_size
 from annlib.training.engine.hooks import act_before_validation, read_logs_alone, with_validation_hooks
 from annlib.training.engine.orders import EpochOrders
-from annlib.training.engine.program import Data, Logs, Run, build, training_program
+from annlib.training.engine.program import Data, Logs, Run, build, evaluation_program, training_program
 from annlib.training.engine.replicated import sum_over_replicas
 
 # Python (progress, batch callbacks, Ctrl-C) is met about this often within a long epoch.
@@ -51,6 +51,7 @@ class Session:
         self._max_epochs = 1
         self._validates_at_once = False
         self._num_validation_steps = 0
+        self._num_epochs = 0
         self._compiled = False
         self._step_s: float | None = None
 
@@ -59,9 +60,11 @@ class Session:
         build(self.model, self._data)
         self._callbacks = callbacks
         rows = self._validation_batch_size or evaluation_batch_size(self.model, self._batch_size)
+        self._validation_batch_size, self._num_epochs = rows, num_epochs
         if self._validation is not None:
             self._num_validation_steps = math.ceil(num_rows(self._validation) / rows)
-            self._validates_at_once = not act_before_validation(callbacks)
+            # Collectives of the training and of the validation in one function wait for each other for good.
+            self._validates_at_once = not (self._is_distributed or act_before_validation(callbacks))
         if read_logs_alone(callbacks) and not self._is_distributed:
             self._max_epochs = self.orders.most_at_once
         program = training_program(
@@ -71,7 +74,9 @@ class Session:
             max_epochs=self._max_epochs,
             num_steps=num_epochs * (self.num_steps + self._num_validation_steps),
         )
-        self._run = program.bind(self._data, self._validation, shuffles=self.orders.shuffles)
+        self._run = program.bind(
+            self._data, self._validation if self._validates_at_once else None, shuffles=self.orders.shuffles
+        )
 
     def num_epochs_at_once(self, remaining: int) -> int:
         """Returns how many epochs the next call runs, so that it takes no longer than a chunk."""
@@ -84,7 +89,7 @@ class Session:
         """Runs several whole epochs in one call, and tells of them afterwards; returns the logs of the last one."""
         rows = self.orders.take(epoch, num_epochs, self._max_epochs)
         results = self._run(
-            rows, 0, self.num_steps, num_epochs=num_epochs, begins=True, validates=self._validation is not None
+            rows, 0, self.num_steps, num_epochs=num_epochs, begins=True, validates=self._validates_at_once
         )
         for offset, (logs, validation_logs) in enumerate(results):
             self._check_finite(logs, epoch + offset)
@@ -112,12 +117,14 @@ class Session:
             self._check_finite(logs, epoch)
             callbacks.on_train_batch_end(last - 1, logs)
             first, begins = last, False
-        # Validated by now, unless a callback acts in between, or training stopped within the epoch.
-        return self._end_epoch(
-            epoch,
-            logs,
-            lambda: validation_logs or self._run(rows, first, first, begins=False, validates=True)[0][1],
-        )
+        # Validated by now, or not because training stopped within the epoch.
+        return self._end_epoch(epoch, logs, lambda: validation_logs or self._evaluate())
+
+    def _evaluate(self) -> Logs:
+        assert self._validation is not None
+        assert self._validation_batch_size is not None
+        steps = self._num_validation_steps * self._num_epochs
+        return evaluation_program(self.model, self._validation_batch_size, num_steps=steps).run(self._validation)
 
     def _end_epoch(self, epoch: int, logs: Logs, validate: Callable[[], Logs]) -> Logs:
         if self._validation is not None:
