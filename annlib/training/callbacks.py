@@ -11,8 +11,8 @@ from annlib.config import RunConfig
 from annlib.training import callback_state, checkpoint
 from annlib.training.context import WorkerContext
 from annlib.training.engine import metric_state, set_metric_state
-from annlib.training.engine.fit import current_learning_rate
 from annlib.training.engine.replicated import sum_over_replicas
+from annlib.training.engine.session import current_learning_rate
 from annlib.training.storage_patience import RETRY_S, StoragePatience
 
 # A reader of history.csv sees an epoch this much later at most; epochs of milliseconds are not slowed by the file.
@@ -34,6 +34,9 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         num_samples: rows of the training split.
         context: what the worker has around it.
     """
+
+    # What it does after an epoch's last step waits for the validation.
+    acts_before_validation = False
 
     def __init__(
         self,

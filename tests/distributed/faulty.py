@@ -19,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 from rich.console import Console
 
 from annlib import run
 from annlib.command import Parser, add_run_flags, given_values, run_command
 from annlib.config import RunConfig, load_config
 from annlib.training import callbacks, checkpoint
-from annlib.training.engine.evaluation import Evaluation
 from annlib.workloads import find
 
 
@@ -45,7 +45,7 @@ def arm(fault: str, moment: str, marker: Path, driver: int, config: RunConfig) -
         _before(callbacks.RunCallback, "on_train_batch_end", lambda self, batch: self._epoch == epoch, strike_once)
     elif moment == "evaluation":
         calls = itertools.count()
-        _before(Evaluation, "run", lambda *_: next(calls) == 1, strike_once)
+        _before(keras.callbacks.CallbackList, "on_test_begin", lambda *_: next(calls) == 1, strike_once)
     elif moment == "checkpoint" and rank == 0:
         # The files are there under a temporary name, the manifest is not.
         original = checkpoint._manifest_sha256

@@ -9,29 +9,31 @@ import numpy as np
 import tensorflow as tf
 
 from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
-from annlib.training.engine.arrays import Tensors, as_dataset, num_rows
-from annlib.training.engine.program import Logs, build, cached, program_for
+from annlib.training.engine.arrays import as_dataset, num_rows
+from annlib.training.engine.program import build, cached, evaluation_program
 
 PREDICT_BATCH_SIZE = 1024
 
 
-class Evaluation:
-    """The evaluation of one model on one data set, once or after every epoch."""
+# Values of one layer for one batch of a validation: 4 MB in float32.
+_VALUES_OF_A_BATCH = 2**20
 
-    def __init__(self, model: keras.Model, data: tuple[Tensors, ...], batch_size: int, num_evaluations: int) -> None:
-        self.num_steps = math.ceil(num_rows(data) / batch_size)
-        self._data = data
-        build(model, data)
-        self._program = program_for(model, batch_size, training=False, num_steps=num_evaluations * self.num_steps)
 
-    def run(self, callbacks: keras.callbacks.CallbackList) -> Logs:
-        """Evaluates, calls the test hooks, and returns the metrics by name."""
-        callbacks.on_test_begin()
-        callbacks.on_test_batch_begin(0)
-        logs = self._program.run(self._data, None, 0, self.num_steps)
-        callbacks.on_test_batch_end(self.num_steps - 1, logs)
-        callbacks.on_test_end(logs)
-        return logs
+def evaluation_batch_size(model: keras.Model, batch_size: int) -> int:
+    """Returns how many rows to evaluate at once where the user did not say: the result does not depend on it.
+
+    More rows than a training step has are faster, as long as what a layer gives for them is small. A `test_step` of the
+    user's own may see the batches, so it gets those of the training.
+    """
+    if type(model).test_step is not keras.Model.test_step:
+        return batch_size
+    try:
+        outputs = [layer.output for layer in model._flatten_layers(include_self=False)]
+        widest = max(math.prod(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs))
+    except (AttributeError, TypeError, ValueError):
+        # The sizes are known after a call alone: a subclassed model, or sequences of any length.
+        return batch_size
+    return int(max(batch_size, min(PREDICT_BATCH_SIZE, _VALUES_OF_A_BATCH // widest)))
 
 
 def evaluate(
@@ -66,8 +68,15 @@ def evaluate(
     """
     check_compiled(model)
     batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
-    evaluation = Evaluation(model, as_dataset(x, y, sample_weight), batch_size, 1)
-    logs = evaluation.run(callback_list(callbacks, model, verbose, 1, evaluation.num_steps, add_history=False))
+    data = as_dataset(x, y, sample_weight)
+    num_steps = math.ceil(num_rows(data) / batch_size)
+    build(model, data)
+    hooks = callback_list(callbacks, model, verbose, 1, num_steps, add_history=False)
+    hooks.on_test_begin()
+    hooks.on_test_batch_begin(0)
+    logs = evaluation_program(model, batch_size, num_steps=num_steps).run(data)
+    hooks.on_test_batch_end(num_steps - 1, logs)
+    hooks.on_test_end(logs)
     return logs if return_dict else model._flatten_metrics_in_order(logs)
 
 

@@ -1,27 +1,17 @@
 """`fit`: what `keras.Model.fit` does, with whole chunks of steps in one call."""
 
-import math
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from annlib.data.batches import epoch_order
-from annlib.errors import ConfigError, NonFiniteLossError
+from annlib.errors import ConfigError
 from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
-from annlib.training.engine.arrays import Tensors, as_dataset, num_rows, split_off_validation
+from annlib.training.engine.arrays import as_dataset, split_off_validation
 from annlib.training.engine.compilation import is_distributed
-from annlib.training.engine.evaluation import Evaluation
-from annlib.training.engine.program import Logs, Program, build, program_for
-from annlib.training.engine.replicated import sum_over_replicas
-
-# Python (progress, batch callbacks, Ctrl-C) is met about this often within a long epoch.
-CHUNK_S = 0.5
-# Steps of a model's first chunks, after which its speed is known: few, for a step may take a second.
-FIRST_CHUNK_STEPS = 8
+from annlib.training.engine.program import Logs
+from annlib.training.engine.session import Session
 
 
 def fit(
@@ -85,21 +75,20 @@ def fit(
     validation = as_dataset(*_check_validation_data(validation_data)) if validation_data is not None else None
     if validation is None and validation_split:
         data, validation = split_off_validation(data, validation_split)
-    session = _Session(model, data, batch_size, shuffle=shuffle, seed=_choose_seed(model, seed))
     check_integer("initial_step", initial_step, minimum=0)
-    session.prepare(num_epochs=epochs - initial_epoch)
-    evaluation = None
-    if validation is not None:
-        rows = batch_size if validation_batch_size is None else validation_batch_size
-        rows = check_integer("validation_batch_size", rows, minimum=1)
-        evaluation = Evaluation(model, validation, rows, epochs - initial_epoch)
+    if validation_batch_size is not None:
+        validation_batch_size = check_integer("validation_batch_size", validation_batch_size, minimum=1)
+    session = Session(
+        model, data, validation, batch_size, validation_batch_size, shuffle=shuffle, seed=_choose_seed(model, seed)
+    )
     hooks = callback_list(callbacks, model, verbose, epochs, session.num_steps)
-    return _train(session, evaluation, hooks, initial_epoch, initial_step, epochs)
+    session.prepare(hooks, num_epochs=epochs - initial_epoch)
+    with session.orders:
+        return _train(session, hooks, initial_epoch, initial_step, epochs)
 
 
 def _train(
-    session: "_Session",
-    evaluation: "Evaluation | None",
+    session: Session,
     callbacks: keras.callbacks.CallbackList,
     initial_epoch: int,
     initial_step: int,
@@ -110,100 +99,18 @@ def _train(
     logs: Logs = {}
     callbacks.on_train_begin()
     # A callback such as BackupAndRestore may move the start.
-    for epoch in range(model._initial_epoch or initial_epoch, epochs):
-        callbacks.on_epoch_begin(epoch)
-        logs = session.run_epoch(epoch, initial_step if epoch == initial_epoch else 0, callbacks)
-        if evaluation is not None:
-            logs.update({f"val_{name}": value for name, value in evaluation.run(callbacks).items()})
-        callbacks.on_epoch_end(epoch, logs)
+    epoch = model._initial_epoch or initial_epoch
+    while epoch < epochs:
+        first = initial_step if epoch == initial_epoch else 0
+        num_epochs = 1 if first else session.num_epochs_at_once(epochs - epoch)
+        logs = session.run_epoch(epoch, first) if num_epochs == 1 else session.run_epochs(epoch, num_epochs)
+        epoch += num_epochs
         if session.should_stop():
             break
     if epochs > 0 and model.optimizer is not None:
         model.optimizer.finalize_variable_values(model.trainable_variables)
     callbacks.on_train_end(logs)
     return model.history
-
-
-class _Session:
-    """The training of one model on one data set."""
-
-    def __init__(
-        self, model: keras.Model, data: tuple[Tensors, ...], batch_size: int, *, shuffle: bool, seed: int
-    ) -> None:
-        self.model = model
-        self.num_steps = math.ceil(num_rows(data) / batch_size)
-        self._data = data
-        self._batch_size = batch_size
-        self._shuffle = shuffle
-        self._seed = seed
-        self._program: Program
-        self._compiled = False
-        self._step_s: float | None = None
-
-    def prepare(self, *, num_epochs: int) -> None:
-        build(self.model, self._data)
-        self._program = program_for(self.model, self._batch_size, training=True, num_steps=num_epochs * self.num_steps)
-
-    def run_epoch(self, epoch: int, first: int, callbacks: keras.callbacks.CallbackList) -> Logs:
-        """Runs the steps from `first` on."""
-        rows = None
-        if self._shuffle:
-            rows = tf.constant(epoch_order(num_rows(self._data), seed=self._seed, epoch=epoch))
-        logs: Logs = {}
-        while first < self.num_steps and not (first and self.model.stop_training and not is_distributed(self.model)):
-            last = min(first + self._chunk_steps(), self.num_steps)
-            callbacks.on_train_batch_begin(first)
-            started = time.perf_counter()
-            logs = self._program.run(self._data, rows, first, last)
-            self._learn_speed(first, last, time.perf_counter() - started)
-            self._check_finite(logs, epoch)
-            callbacks.on_train_batch_end(last - 1, logs)
-            first = last
-        return logs
-
-    def should_stop(self) -> bool:
-        """Tells whether a callback asked to stop; all workers get the same answer, so that none waits for another."""
-        if not is_distributed(self.model):
-            return bool(self.model.stop_training)
-        votes = sum_over_replicas(self.model.distribute_strategy, [float(self.model.stop_training)])
-        self.model.stop_training = votes[0] > 0
-        return bool(self.model.stop_training)
-
-    def _chunk_steps(self) -> int:
-        if self._step_s is None:
-            return FIRST_CHUNK_STEPS
-        return max(1, round(CHUNK_S / self._step_s))
-
-    def _learn_speed(self, first: int, last: int, seconds: float) -> None:
-        # The very first call also traces and compiles, so its time says nothing about the steps.
-        if not self._compiled:
-            self._compiled = True
-            return
-        step_s = seconds / (last - first)
-        if is_distributed(self.model):
-            # A chunk ends with a collective, so all workers need chunks of the same size. They agree on one speed,
-            # once: clocks differ.
-            if self._step_s is not None:
-                return
-            strategy = self.model.distribute_strategy
-            step_s = sum_over_replicas(strategy, [step_s])[0] / strategy.num_replicas_in_sync
-        self._step_s = step_s
-
-    def _check_finite(self, logs: Logs, epoch: int) -> None:
-        loss = logs.get("loss")
-        if loss is None or np.all(np.isfinite(loss)):
-            return
-        optimizer = self.model.optimizer
-        rate = current_learning_rate(optimizer) if optimizer is not None else math.nan
-        raise NonFiniteLossError(
-            f"the loss became {loss} in epoch {epoch + 1} with learning rate {rate:g}: expected a finite loss. Try a "
-            "smaller learning rate, or clipnorm=1.0 in the optimizer, and check the data for huge or missing values."
-        )
-
-
-def current_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """Returns the learning rate of the next step, also of a schedule and under a distribution strategy."""
-    return float(tf.convert_to_tensor(optimizer.learning_rate).numpy())
 
 
 def _choose_seed(model: keras.Model, seed: int | None) -> int:

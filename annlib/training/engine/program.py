@@ -1,120 +1,281 @@
-"""The compiled loop: many steps of a model inside one function, over arrays that stay on the device.
+"""The compiled function: whole epochs of a model in one call, over arrays that stay on the device.
 
 `keras.Model.fit` comes back to Python for every step. Here a step is the body of a `tf.while_loop`, and Python is met
-once a chunk of steps; a small model's epoch is one chunk. A program exists for one model, one batch size, and training
-or evaluation. It is called with a range of steps, so that the caller chooses the chunks without compiling again.
+once a chunk of steps; a small model's epoch is one call with its validation, and where nothing has to be done between
+epochs, many epochs are one call. It is called with a range of steps, so that the caller chooses the chunks without
+compiling again.
 """
 
 import logging
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from annlib.errors import ConfigError
 from annlib.training.engine.arrays import Tensors, num_rows
 from annlib.training.engine.compilation import Compilation, choose_compilation, is_distributed
 from annlib.training.engine.local import LocalStep
 from annlib.training.engine.replicated import ReplicatedStep
+from annlib.training.engine.steps import Step, run_steps
 
 logger = logging.getLogger(__name__)
 
 Logs = dict[str, Any]
+Data = tuple[Tensors, ...]
 
 
-class Program:
-    """Runs ranges of steps of one model.
+class Run(Protocol):
+    """Runs steps of the data that it was bound to."""
+
+    def __call__(
+        self, orders: tf.Tensor | None, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: bool
+    ) -> list[tuple[Logs, Logs]]:
+        """Runs the steps [first, last) of an epoch, or all steps of several.
+
+        Args:
+            orders: the order of the rows for each epoch, int32, shape (max_epochs, num_samples); None takes them as
+                they are stored.
+            first: first step, counted from 0; 0 for several epochs.
+            last: step after the last one; the number of steps for several epochs.
+            num_epochs: epochs to run, at most `max_epochs`.
+            begins: True resets the metrics first.
+            validates: True validates after each epoch.
+
+        Returns:
+            For each epoch its metrics over all steps since they were reset, and those of its validation: Python
+            numbers, arrays for metrics that are not scalar.
+        """
+
+
+class TrainingProgram:
+    """Trains epochs or parts of one, and validates.
 
     Args:
         model: a compiled Keras model, with all its variables built.
         batch_size: rows of a global batch, at least 1.
-        training: True runs training steps, False only updates the metrics.
-        compilation: how the loop is compiled.
+        validation_batch_size: rows of a global batch of the validation, at least 1.
+        max_epochs: the most epochs of one call.
+        compilation: how the function is compiled.
     """
 
-    def __init__(self, model: keras.Model, batch_size: int, *, training: bool, compilation: Compilation) -> None:
+    def __init__(
+        self,
+        model: keras.Model,
+        batch_size: int,
+        validation_batch_size: int,
+        *,
+        max_epochs: int,
+        compilation: Compilation,
+    ) -> None:
+        self.max_epochs = max_epochs
         self._batch_size = batch_size
-        step_class = ReplicatedStep if is_distributed(model) else LocalStep
-        self._step = step_class(model, training=training)
-        self._plain = self._run_steps if compilation.mode == "eager" else tf.function(self._run_steps, autograph=False)
-        xla = compilation.mode == "xla"
-        self._compiled = tf.function(self._run_steps, jit_compile=True, autograph=False) if xla else self._plain
+        self._validation_batch_size = validation_batch_size
+        self._step, self._test_step = _step(model, training=True), _step(model, training=False)
+        self._logs, self._validation_logs = _PackedLogs(), _PackedLogs()
+        self._function = _Compiled(self._run_epochs, compilation)
 
-    def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, first: int, last: int) -> Logs:
-        """Runs the steps [first, last) of an epoch; step 0 resets the metrics.
+    def bind(self, data: Data, validation: Data | None, *, shuffles: bool) -> "Run":
+        """Returns what runs epochs over data.
 
         Args:
             data: what `as_dataset` returned.
-            rows: the order of the rows, int32, shape (num_samples,); None takes them as they are stored.
-            first: first step, counted from 0.
-            last: step after the last one.
-
-        Returns:
-            The metrics over all steps since step 0, as Python numbers (arrays for metrics that are not scalar).
+            validation: the same of the validation split; None where there is none.
+            shuffles: False takes the rows as they are stored.
         """
         self._step.prepare(data)
-        arguments = (data, rows, tf.constant(first), tf.constant(last))
-        try:
-            logs = self._compiled(*arguments)
-        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-            if self._compiled is self._plain:
-                raise
-            # XLA refuses while compiling, before any step has run, so that starting over as a plain graph is safe.
-            logger.warning("XLA cannot compile this model, the plain graph takes over: %s", str(error).splitlines()[0])
-            self._compiled = self._plain
-            logs = self._compiled(*arguments)
-        return {name: _to_python(value) for name, value in logs.items()}
+        if validation is not None:
+            self._test_step.prepare(validation)
+        orders = tf.TensorSpec([self.max_epochs, num_rows(data)], tf.int32) if shuffles else None
+        function = self._function.for_types(data, validation, orders, tf.TensorSpec([5], tf.int32))
 
-    def _run_steps(
-        self, data: tuple[Tensors, ...], rows: tf.Tensor | None, first: tf.Tensor, last: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
-        """Runs full batches in a loop, then the smaller last one if the range reaches it.
+        def run(
+            orders: tf.Tensor | None, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: bool
+        ) -> list[tuple[Logs, Logs]]:
+            # One tensor, for every argument costs time.
+            what = tf.constant([num_epochs, first, last, begins, validates])
+            rows = function(data, validation, orders, what).numpy()[:num_epochs]
+            width = self._logs.width
+            return [
+                (self._logs.unpack(row[:width]), self._validation_logs.unpack(row[width:]) if validates else {})
+                for row in rows
+            ]
 
-        The last batch is traced with its own size: it counts exactly, whatever the loss, the metrics and the
-        normalisation layers do with the number of rows.
+        return run
+
+    def _run_epochs(
+        self,
+        data: Data,
+        validation: Data | None,
+        orders: tf.Tensor | None,
+        what: tf.Tensor,
+    ) -> tf.Tensor:
+        num_epochs, first, last, begins, validates = tf.unstack(what)
+        begins, validates = begins > 0, validates > 0
+
+        def run(epoch: tf.Tensor | int, begins: tf.Tensor) -> tf.Tensor:
+            rows = None if orders is None else orders[epoch]
+            tf.cond(begins, lambda: _reset(self._step), lambda: False)
+            run_steps(self._step, data, rows, self._batch_size, first, last)
+            logs = self._logs.pack(self._step.results())
+            if validation is None:
+                return logs
+            return tf.concat([logs, self._validate(validation, validates)], axis=0)
+
+        if self.max_epochs == 1:
+            return run(0, begins)[tf.newaxis]
+
+        def run_one_of_several(epoch: tf.Tensor, table: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            return epoch + 1, table.write(epoch, run(epoch, begins | (epoch > 0)))
+
+        table = tf.TensorArray(tf.float64, size=self.max_epochs)
+        start = (tf.constant(0), table)
+        _, table = tf.while_loop(lambda epoch, _: epoch < num_epochs, run_one_of_several, start, parallel_iterations=1)
+        return table.stack()
+
+    def _validate(self, validation: Data, validates: tf.Tensor) -> tf.Tensor:
+        def validate() -> tf.Tensor:
+            return _evaluate(self._test_step, validation, self._validation_batch_size, self._validation_logs)
+
+        # The first branch is traced first, and tells how many values there are.
+        return tf.cond(validates, validate, lambda: tf.zeros([self._validation_logs.width], tf.float64))
+
+
+class EvaluationProgram:
+    """Evaluates; the arguments are those of `TrainingProgram`."""
+
+    def __init__(self, model: keras.Model, batch_size: int, *, compilation: Compilation) -> None:
+        self._batch_size = batch_size
+        self._step = _step(model, training=False)
+        self._logs = _PackedLogs()
+        self._function = _Compiled(lambda data: _evaluate(self._step, data, self._batch_size, self._logs), compilation)
+
+    def run(self, data: Data) -> Logs:
+        """Returns the metrics over all rows, as Python numbers and arrays."""
+        self._step.prepare(data)
+        return self._logs.unpack(self._function.for_types(data)(data).numpy())
+
+
+def _evaluate(step: Step, data: Data, batch_size: int, logs: "_PackedLogs") -> tf.Tensor:
+    step.reset()
+    run_steps(step, data, None, batch_size)
+    return logs.pack(step.results())
+
+
+class _Compiled:
+    """A function as XLA or a plain graph runs it, or Python."""
+
+    def __init__(self, function: Callable[..., tf.Tensor], compilation: Compilation) -> None:
+        self._plain: Any = function if compilation.mode == "eager" else tf.function(function, autograph=False)
+        is_xla = compilation.mode == "xla"
+        self._compiled = tf.function(function, jit_compile=True, autograph=False) if is_xla else self._plain
+
+    def for_types(self, *arguments: Any) -> Callable[..., tf.Tensor]:
+        """Returns the function for arguments of these types, which are tensors or specifications of tensors.
+
+        TensorFlow would look it up on every call, which takes longer than a hundred steps of a small model.
         """
-        batch_size = self._batch_size
-        num_full, tail = divmod(num_rows(data), batch_size)
+        function = self._compiled
+        if hasattr(function, "get_concrete_function"):
+            function = function.get_concrete_function(*arguments)
 
-        def run_full_batch(step: tf.Tensor) -> tuple[tf.Tensor]:
-            self._step.run(data, rows, step * batch_size, batch_size)
-            return (step + 1,)
+        def call(*values: Any) -> tf.Tensor:
+            nonlocal function
+            try:
+                return function(*values)
+            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+                if self._compiled is self._plain:
+                    raise
+                # XLA refuses while compiling, before any step has run, so that starting over as a plain graph is safe.
+                reason = str(error).splitlines()[0]
+                logger.warning("XLA cannot compile this model, the plain graph takes over: %s", reason)
+                self._compiled = self._plain
+                function = self._plain.get_concrete_function(*arguments)
+                return function(*values)
 
-        def run_tail() -> tf.Tensor:
-            self._step.run(data, rows, tf.constant(num_full * batch_size), tail)
-            return last
-
-        def reset() -> tf.Tensor:
-            self._step.reset()
-            return first
-
-        tf.cond(first == 0, reset, lambda: first)
-        if num_full:
-            tf.while_loop(
-                lambda step: step < tf.minimum(last, num_full), run_full_batch, [first], parallel_iterations=1
-            )
-        if tail:
-            tf.cond(last > num_full, run_tail, lambda: last)
-        return self._step.results()
+        return call
 
 
-def _to_python(value: Any) -> Any:
-    array = value.numpy() if hasattr(value, "numpy") else value
-    return array.item() if getattr(array, "ndim", None) == 0 else array
+class _PackedLogs:
+    """Metrics of any shape in one vector of float64, which holds all their types exactly: one value to read, not many.
+
+    `width` is the length of the vector, known once it was traced.
+    """
+
+    def __init__(self) -> None:
+        self.width = 0
+        self._layout: dict[str, tuple[tuple[int, ...], Any]] = {}
+
+    def pack(self, metrics: Mapping[str, Any]) -> tf.Tensor:
+        """Returns the vector.
+
+        Raises:
+            ConfigError: a metric's shape is not known before it runs.
+        """
+        tensors = {name: tf.convert_to_tensor(value) for name, value in metrics.items()}
+        for name, tensor in tensors.items():
+            if not tensor.shape.is_fully_defined():
+                raise ConfigError(
+                    f"metric {name} has the shape {tensor.shape}: expected one that is known before it is computed, "
+                    "such as (num_classes,). Give its result a fixed shape, for example with tf.ensure_shape."
+                )
+        self._layout = {name: (tuple(t.shape), t.dtype.as_numpy_dtype) for name, t in tensors.items()}
+        self.width = sum(math.prod(shape) for shape, _ in self._layout.values())
+        flat = [tf.reshape(tf.cast(tensor, tf.float64), [-1]) for tensor in tensors.values()]
+        return tf.concat(flat, axis=0) if flat else tf.zeros([0], tf.float64)
+
+    def unpack(self, vector: np.ndarray[Any, Any]) -> Logs:
+        """Returns the metrics: Python numbers, arrays where they are not scalar."""
+        logs: Logs = {}
+        start = 0
+        for name, (shape, dtype) in self._layout.items():
+            end = start + math.prod(shape)
+            logs[name] = vector[start:end].astype(dtype).reshape(shape) if shape else vector[start].astype(dtype).item()
+            start = end
+        return logs
 
 
-def build(model: keras.Model, data: tuple[Tensors, ...]) -> None:
+def _step(model: keras.Model, *, training: bool) -> Step:
+    return (ReplicatedStep if is_distributed(model) else LocalStep)(model, training=training)
+
+
+def _reset(step: Step) -> bool:
+    step.reset()
+    return True
+
+
+def build(model: keras.Model, data: Data) -> None:
     """Creates all variables of the model, its metrics and its optimizer, as `keras.Model.fit` does."""
     spec = keras.tree.map_structure(lambda t: keras.KerasTensor((None, *t.shape[1:]), t.dtype.name), data)
     with model.distribute_strategy.scope():
         model._symbolic_build(data_batch=spec)
 
 
-def program_for(model: keras.Model, batch_size: int, *, training: bool, num_steps: int) -> Program:
+def training_program(
+    model: keras.Model, batch_size: int, validation_batch_size: int, *, max_epochs: int, num_steps: int
+) -> TrainingProgram:
     """Returns the program of these arguments, the one of an earlier call where there is one."""
     compilation = choose_compilation(model, num_steps=num_steps)
-    key = (training, batch_size, compilation.mode)
-    program: Program = cached(
-        model, key, lambda: Program(model, batch_size, training=training, compilation=compilation)
+    key = ("train", batch_size, validation_batch_size, max_epochs, compilation.mode)
+    program: TrainingProgram = cached(
+        model,
+        key,
+        lambda: TrainingProgram(
+            model, batch_size, validation_batch_size, max_epochs=max_epochs, compilation=compilation
+        ),
+    )
+    return program
+
+
+def evaluation_program(model: keras.Model, batch_size: int, *, num_steps: int) -> EvaluationProgram:
+    """Returns the program of these arguments, the one of an earlier call where there is one."""
+    compilation = choose_compilation(model, num_steps=num_steps)
+    key = ("evaluate", batch_size, compilation.mode)
+    program: EvaluationProgram = cached(
+        model, key, lambda: EvaluationProgram(model, batch_size, compilation=compilation)
     )
     return program
 

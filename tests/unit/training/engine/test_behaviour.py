@@ -10,10 +10,12 @@ import tensorflow as tf
 
 import annlib
 from annlib.data.batches import epoch_order
+from annlib.errors import NonFiniteLossError
 from annlib.training.engine import compilation
+from annlib.training.engine.evaluation import evaluation_batch_size
 
 # The package also has a function of this name.
-fit_module = importlib.import_module("annlib.training.engine.fit")
+session = importlib.import_module("annlib.training.engine.session")
 layers = keras.layers
 rng = np.random.default_rng(5)
 X = rng.normal(size=(101, 4)).astype("float32")
@@ -48,6 +50,11 @@ def assert_same(ours: keras.callbacks.History, theirs: keras.callbacks.History) 
         np.testing.assert_allclose(ours.history[key], values, rtol=TOLERANCE, err_msg=key)
     for a, b in zip(ours.model.get_weights(), theirs.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+class OwnTest(keras.Model):
+    def test_step(self, data: Any) -> Any:
+        return super().test_step(data)
 
 
 class OwnLogs(keras.Model):
@@ -172,8 +179,8 @@ def test_hooks_come_in_the_order_of_keras() -> None:
 
 
 def test_batch_hooks_come_at_the_boundaries_of_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit_module, "FIRST_CHUNK_STEPS", 3)
-    monkeypatch.setattr(fit_module, "CHUNK_S", 0.0)  # one step a chunk once the speed is known
+    monkeypatch.setattr(session, "FIRST_CHUNK_STEPS", 3)
+    monkeypatch.setattr(session, "CHUNK_S", 0.0)  # one step a chunk once the speed is known
     recorder = Recorder()
     train(model_of(), callbacks=[recorder], epochs=1)
     hooks = [seen for seen in recorder.seen if seen[0] in ("batch", "batch done")]
@@ -183,8 +190,8 @@ def test_batch_hooks_come_at_the_boundaries_of_chunks(monkeypatch: pytest.Monkey
 
 def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = keras_train(model_of())
-    monkeypatch.setattr(fit_module, "FIRST_CHUNK_STEPS", 3)
-    monkeypatch.setattr(fit_module, "CHUNK_S", 0.0)
+    monkeypatch.setattr(session, "FIRST_CHUNK_STEPS", 3)
+    monkeypatch.setattr(session, "CHUNK_S", 0.0)
     assert_same(train(model_of()), expected)
 
 
@@ -227,6 +234,80 @@ def test_fit_returns_the_models_history() -> None:
     history = train(model)
     assert isinstance(history, keras.callbacks.History)
     assert history is model.history
+
+
+# Epochs in one call
+
+
+def num_epochs_of_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Returns the list that will tell how many epochs each call ran, where it ran whole ones."""
+    sizes: list[int] = []
+    original = session.Session.run_epochs
+
+    def run_epochs(self: Any, epoch: int, num_epochs: int) -> Any:
+        sizes.append(num_epochs)
+        return original(self, epoch, num_epochs)
+
+    monkeypatch.setattr(session.Session, "run_epochs", run_epochs)
+    return sizes
+
+
+@pytest.mark.parametrize("mode", ["graph", "xla", "eager"])
+def test_epochs_of_one_call_give_what_keras_gives(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    monkeypatch.setattr(compilation, "XLA_BREAK_EVEN_STEPS", 0 if mode == "xla" else 10**9)
+    monkeypatch.setattr(session, "CHUNK_S", 60.0)
+    sizes = num_epochs_of_calls(monkeypatch)
+    arguments = {"epochs": 40, "validation_data": (X[:50], Y[:50], WEIGHT[:50])}
+    ours = train(model_of(metrics=True, run_eagerly=mode == "eager"), **arguments)
+    assert sizes == [32, 6]
+    theirs = keras_train(model_of(metrics=True), **arguments)
+    assert ours.epoch == theirs.epoch == list(range(40))
+    assert_same(ours, theirs)
+
+
+def test_epochs_of_one_call_see_the_rows_in_their_own_orders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "CHUNK_S", 60.0)
+    sizes = num_epochs_of_calls(monkeypatch)
+    ours = train(model_of(), shuffle=True, seed=9, epochs=70)
+    assert sizes == [32, 32, 4]
+    one_by_one = train(model_of(), shuffle=True, seed=9, epochs=70, callbacks=[keras.callbacks.Callback()])
+    assert len(sizes) == 3
+    assert_same(ours, one_by_one)
+
+
+def test_a_loss_that_is_not_finite_names_its_epoch_among_those_of_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "CHUNK_S", 60.0)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    # Seven steps an epoch: the tenth epoch blows up.
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay([7 * 9], [0.01, 1e30])
+    model.compile(optimizer=keras.optimizers.SGD(rate), loss="mse")
+    with pytest.raises(NonFiniteLossError, match="epoch 10 "):
+        train(model, epochs=40)
+
+
+class Swap(keras.callbacks.Callback):
+    """Validates with other weights than it trains, as Keras' SwapEMAWeights does."""
+
+    def on_test_begin(self, logs: Any = None) -> None:
+        self.weights = self.model.get_weights()
+        self.model.set_weights([np.zeros_like(weight) for weight in self.weights])
+
+    def on_test_end(self, logs: Any = None) -> None:
+        self.model.set_weights(self.weights)
+
+
+def test_a_callback_acts_between_training_and_validation() -> None:
+    ours = train(model_of(), epochs=3, validation_data=(X, Y), callbacks=[Swap()])
+    theirs = keras_train(model_of(), epochs=3, validation_data=(X, Y), callbacks=[Swap()])
+    assert theirs.history["val_loss"] == pytest.approx([np.log(2.0)] * 3)
+    assert_same(ours, theirs)
+
+
+def test_a_validation_without_a_batch_size_takes_more_rows_at_once() -> None:
+    assert evaluation_batch_size(model_of(), 16) == 1024
+    wide = keras.Sequential([keras.Input((4,)), layers.Dense(2**16)])
+    assert evaluation_batch_size(wide, 8) == 16
+    assert evaluation_batch_size(model_of(OwnTest), 16) == 16
 
 
 # Shuffling

@@ -11,7 +11,7 @@ import annlib
 from annlib.errors import ConfigError
 from annlib.training.engine import metric_state, set_metric_state
 
-fit_module = importlib.import_module("annlib.training.engine.fit")
+session = importlib.import_module("annlib.training.engine.session")
 
 rng = np.random.default_rng(3)
 X, Y = rng.normal(size=(70, 4)).astype("float32"), rng.integers(0, 2, 70)
@@ -59,8 +59,8 @@ class Restore(keras.callbacks.Callback):
 
 
 def test_going_on_within_an_epoch_equals_training_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit_module, "FIRST_CHUNK_STEPS", 2)
-    monkeypatch.setattr(fit_module, "CHUNK_S", 0.0)
+    monkeypatch.setattr(session, "FIRST_CHUNK_STEPS", 2)
+    monkeypatch.setattr(session, "CHUNK_S", 0.0)
     undisturbed = build()
     expected = annlib.fit(undisturbed, X, Y, **ARGUMENTS).history
     stop = StopAt(1, 5)

@@ -1,0 +1,49 @@
+"""What a model's callbacks need, which decides how much one call of the compiled function does."""
+
+from collections.abc import Callable
+
+import keras
+
+from annlib.training.engine.program import Logs
+
+# These look at the logs alone.
+_READ_LOGS = (keras.callbacks.History, keras.callbacks.CSVLogger)
+_BETWEEN = ("on_train_batch_end", "on_batch_end", "on_test_begin", "on_test_batch_begin")
+
+
+def read_logs_alone(callbacks: keras.callbacks.CallbackList) -> bool:
+    """Tells whether no callback looks at the model or changes anything, so that epochs can run ahead of the hooks."""
+    return all(type(callback) in _READ_LOGS for callback in callbacks.callbacks)
+
+
+def act_before_validation(callbacks: keras.callbacks.CallbackList) -> bool:
+    """Tells whether a callback may act between an epoch's last step and its validation.
+
+    A callback that has such a hook, but does nothing with the model in it after the last step, says so by an attribute
+    `acts_before_validation = False`.
+    """
+    return any(_acts_before_validation(callback) for callback in callbacks.callbacks)
+
+
+def _acts_before_validation(callback: keras.callbacks.Callback) -> bool:
+    if type(callback) in (*_READ_LOGS, keras.callbacks.ProgbarLogger):
+        return False
+    if hasattr(callback, "acts_before_validation"):
+        return bool(callback.acts_before_validation)
+    return any(
+        # LambdaCallback puts functions on the instance.
+        getattr(getattr(callback, name), "__func__", None) is not getattr(keras.callbacks.Callback, name)
+        for name in _BETWEEN
+    )
+
+
+def with_validation_hooks(
+    callbacks: keras.callbacks.CallbackList, num_steps: int, validate: Callable[[], Logs]
+) -> Logs:
+    """Calls the test hooks around `validate`; returns its metrics under the names they have in an epoch's logs."""
+    callbacks.on_test_begin()
+    callbacks.on_test_batch_begin(0)
+    logs = validate()
+    callbacks.on_test_batch_end(num_steps - 1, logs)
+    callbacks.on_test_end(logs)
+    return {f"val_{name}": value for name, value in logs.items()}

@@ -1,0 +1,177 @@
+"""The training of one model on one data set: which call of the compiled function does what."""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from annlib.errors import NonFiniteLossError
+from annlib.training.engine.arrays import num_rows
+from annlib.training.engine.compilation import is_distributed
+from annlib.training.engine.evaluation import evaluation_batch_size
+from annlib.training.engine.hooks import act_before_validation, read_logs_alone, with_validation_hooks
+from annlib.training.engine.orders import EpochOrders
+from annlib.training.engine.program import Data, Logs, Run, build, evaluation_program, training_program
+from annlib.training.engine.replicated import sum_over_replicas
+
+# Python (progress, batch callbacks, Ctrl-C) is met about this often within a long epoch.
+CHUNK_S = 0.5
+# Steps of a model's first chunks, after which its speed is known: few, for a step may take a second.
+FIRST_CHUNK_STEPS = 8
+
+
+class Session:
+    """The training of one model on one data set; the arguments are those of `fit`, on the device."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        data: Data,
+        validation: Data | None,
+        batch_size: int,
+        validation_batch_size: int | None,
+        *,
+        shuffle: bool,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.num_steps = math.ceil(num_rows(data) / batch_size)
+        self.orders = EpochOrders(num_rows(data), seed=seed if shuffle else None)
+        self._data = data
+        self._validation = validation
+        self._batch_size = batch_size
+        self._validation_batch_size = validation_batch_size
+        self._is_distributed = is_distributed(model)
+        self._callbacks: keras.callbacks.CallbackList
+        self._run: Run
+        self._max_epochs = 1
+        self._validates_at_once = False
+        self._num_validation_steps = 0
+        self._num_epochs = 0
+        self._compiled = False
+        self._step_s: float | None = None
+
+    def prepare(self, callbacks: keras.callbacks.CallbackList, *, num_epochs: int) -> None:
+        """Builds the model and chooses how its epochs run; the callbacks are told from now on."""
+        build(self.model, self._data)
+        self._callbacks = callbacks
+        rows = self._validation_batch_size or evaluation_batch_size(self.model, self._batch_size)
+        self._validation_batch_size, self._num_epochs = rows, num_epochs
+        if self._validation is not None:
+            self._num_validation_steps = math.ceil(num_rows(self._validation) / rows)
+            # Collectives of the training and of the validation in one function wait for each other for good.
+            self._validates_at_once = not (self._is_distributed or act_before_validation(callbacks))
+        if read_logs_alone(callbacks) and not self._is_distributed:
+            self._max_epochs = self.orders.most_at_once
+        program = training_program(
+            self.model,
+            self._batch_size,
+            rows,
+            max_epochs=self._max_epochs,
+            num_steps=num_epochs * (self.num_steps + self._num_validation_steps),
+        )
+        self._run = program.bind(
+            self._data, self._validation if self._validates_at_once else None, shuffles=self.orders.shuffles
+        )
+
+    def num_epochs_at_once(self, remaining: int) -> int:
+        """Returns how many epochs the next call runs, so that it takes no longer than a chunk."""
+        if self._max_epochs == 1 or self._step_s is None:
+            return 1
+        fitting = int(CHUNK_S / (self._step_s * self.num_steps))
+        return max(1, min(self._max_epochs, remaining, fitting))
+
+    def run_epochs(self, epoch: int, num_epochs: int) -> Logs:
+        """Runs several whole epochs in one call, and tells of them afterwards; returns the logs of the last one."""
+        rows = self.orders.take(epoch, num_epochs, self._max_epochs)
+        results = self._run(
+            rows, 0, self.num_steps, num_epochs=num_epochs, begins=True, validates=self._validates_at_once
+        )
+        for offset, (logs, validation_logs) in enumerate(results):
+            self._check_finite(logs, epoch + offset)
+            self._callbacks.on_epoch_begin(epoch + offset)
+            self._callbacks.on_train_batch_begin(0)
+            self._callbacks.on_train_batch_end(self.num_steps - 1, logs)
+            logs = self._end_epoch(epoch + offset, logs, functools.partial(dict, validation_logs))
+        return logs
+
+    def run_epoch(self, epoch: int, first: int) -> Logs:
+        """Runs one epoch from the step `first` on, in chunks; returns its logs."""
+        callbacks = self._callbacks
+        callbacks.on_epoch_begin(epoch)
+        rows = self.orders.take(epoch, 1, self._max_epochs)
+        logs: Logs = {}
+        validation_logs: Logs = {}
+        begins = first == 0
+        while first < self.num_steps and not (first and self.model.stop_training and not self._is_distributed):
+            last = min(first + self._chunk_steps(), self.num_steps)
+            callbacks.on_train_batch_begin(first)
+            started = time.perf_counter()
+            validates = last == self.num_steps and self._validates_at_once
+            logs, validation_logs = self._run(rows, first, last, begins=begins, validates=validates)[0]
+            self._learn_speed(first, last, time.perf_counter() - started)
+            self._check_finite(logs, epoch)
+            callbacks.on_train_batch_end(last - 1, logs)
+            first, begins = last, False
+        # Validated by now, or not because training stopped within the epoch.
+        return self._end_epoch(epoch, logs, lambda: validation_logs or self._evaluate())
+
+    def _evaluate(self) -> Logs:
+        assert self._validation is not None
+        assert self._validation_batch_size is not None
+        steps = self._num_validation_steps * self._num_epochs
+        return evaluation_program(self.model, self._validation_batch_size, num_steps=steps).run(self._validation)
+
+    def _end_epoch(self, epoch: int, logs: Logs, validate: Callable[[], Logs]) -> Logs:
+        if self._validation is not None:
+            logs = logs | with_validation_hooks(self._callbacks, self._num_validation_steps, validate)
+        self._callbacks.on_epoch_end(epoch, logs)
+        return logs
+
+    def should_stop(self) -> bool:
+        """Tells whether a callback asked to stop; all workers get the same answer, so that none waits for another."""
+        if not self._is_distributed:
+            return bool(self.model.stop_training)
+        votes = sum_over_replicas(self.model.distribute_strategy, [float(self.model.stop_training)])
+        self.model.stop_training = votes[0] > 0
+        return bool(self.model.stop_training)
+
+    def _chunk_steps(self) -> int:
+        if self._step_s is None:
+            return FIRST_CHUNK_STEPS
+        return max(1, round(CHUNK_S / self._step_s))
+
+    def _learn_speed(self, first: int, last: int, seconds: float) -> None:
+        # The very first call also traces and compiles, so its time says nothing about the steps.
+        if not self._compiled:
+            self._compiled = True
+            return
+        step_s = seconds / (last - first)
+        if self._is_distributed:
+            # A chunk ends with a collective, so all workers need chunks of the same size. They agree on one speed,
+            # once: clocks differ.
+            if self._step_s is not None:
+                return
+            strategy = self.model.distribute_strategy
+            step_s = sum_over_replicas(strategy, [step_s])[0] / strategy.num_replicas_in_sync
+        self._step_s = step_s
+
+    def _check_finite(self, logs: Logs, epoch: int) -> None:
+        loss = logs.get("loss")
+        if loss is None or np.all(np.isfinite(loss)):
+            return
+        optimizer = self.model.optimizer
+        rate = current_learning_rate(optimizer) if optimizer is not None else math.nan
+        raise NonFiniteLossError(
+            f"the loss became {loss} in epoch {epoch + 1} with learning rate {rate:g}: expected a finite loss. Try a "
+            "smaller learning rate, or clipnorm=1.0 in the optimizer, and check the data for huge or missing values."
+        )
+
+
+def current_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
+    """Returns the learning rate of the next step, also of a schedule and under a distribution strategy."""
+    return float(tf.convert_to_tensor(optimizer.learning_rate).numpy())

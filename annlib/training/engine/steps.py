@@ -1,0 +1,64 @@
+"""The loop over the steps of an epoch, as part of a graph."""
+
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from annlib.training.engine.arrays import Tensors, num_rows
+
+
+class Step(Protocol):
+    """What runs a batch: `LocalStep` or `ReplicatedStep`."""
+
+    def prepare(self, data: tuple[Tensors, ...]) -> None:
+        """Makes variables that the step needs; called outside of the graph."""
+
+    def reset(self) -> None:
+        """Sets the metrics back to the state they have at the start of an epoch."""
+
+    def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int) -> None:
+        """Runs the batch of `size` rows that starts at `start` of the order `rows`."""
+
+    def results(self) -> dict[str, Any]:
+        """Returns the metrics' values by name."""
+
+
+def run_steps(
+    step: Step,
+    data: tuple[Tensors, ...],
+    rows: tf.Tensor | None,
+    batch_size: int,
+    first: tf.Tensor | None = None,
+    last: tf.Tensor | None = None,
+) -> None:
+    """Runs the steps [first, last): full batches in a loop, then the smaller last one if the range reaches it.
+
+    The last batch is traced with its own size: it counts exactly, whatever the loss, the metrics and the
+    normalisation layers do with the number of rows.
+
+    Args:
+        step: runs a batch.
+        data: what `as_dataset` returned.
+        rows: the order of the rows, int32, shape (num_samples,); None takes them as they are stored.
+        batch_size: rows of a global batch, at least 1.
+        first: first step of the epoch, counted from 0; None for both runs the whole epoch.
+        last: step after the last one.
+    """
+    num_full, tail = divmod(num_rows(data), batch_size)
+
+    def run_full_batch(index: tf.Tensor) -> tuple[tf.Tensor]:
+        step.run(data, rows, index * batch_size, batch_size)
+        return (index + 1,)
+
+    def run_tail() -> bool:
+        step.run(data, rows, tf.constant(num_full * batch_size), tail)
+        return True
+
+    if num_full:
+        end = num_full if last is None else tf.minimum(last, num_full)
+        start = tf.constant(0) if first is None else first
+        tf.while_loop(lambda index: index < end, run_full_batch, [start], parallel_iterations=1)
+    if tail and last is None:
+        run_tail()
+    elif tail:
+        tf.cond(last > tf.maximum(first, num_full), run_tail, lambda: False)
