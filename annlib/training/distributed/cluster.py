@@ -29,7 +29,27 @@ _HEAD = "node:__internal_head__"
 
 @contextlib.contextmanager
 def cluster(config: RunConfig) -> Iterator[None]:
+    """Connects as `connection` does, for the workers of a run."""
+    with connection(
+        num_workers=config.num_workers[0],
+        cpus_per_worker=config.cpus_per_worker,
+        use_gpu=config.use_gpu,
+        worker_timeout_s=config.worker_timeout_s,
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def connection(
+    *, num_workers: int, cpus_per_worker: int = 1, use_gpu: bool = False, worker_timeout_s: float | None = None
+) -> Iterator[None]:
     """Connects to the running Ray cluster, or starts one in this machine, and checks that it is large enough.
+
+    Args:
+        num_workers: the fewest workers that are of use.
+        cpus_per_worker: CPUs of each.
+        use_gpu: True where each needs a GPU.
+        worker_timeout_s: seconds after which Ray Train counts a worker that does not answer as lost; None without it.
 
     Raises:
         ClusterError: there is no cluster at the given address, or it has too few CPUs or GPUs for the workers.
@@ -39,10 +59,11 @@ def cluster(config: RunConfig) -> Iterator[None]:
         for name, value in _SETTINGS.items():
             os.environ.setdefault(name, value)
         # A stopped or cut-off process does not answer; the default of 600 s would be the time that its run stands.
-        os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(config.worker_timeout_s))
+        if worker_timeout_s is not None:
+            os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(worker_timeout_s))
         _initialize()
     try:
-        _check_size(config, ray.cluster_resources())
+        _check_size(num_workers, cpus_per_worker, use_gpu, ray.cluster_resources())
         yield
     finally:
         if started:
@@ -75,15 +96,14 @@ def _initialize() -> None:
     except Exception as error:  # Ray raises no narrower kind
         raise ClusterError(
             f"Ray did not start on this machine: {error}. Start the command again when the machine is less busy, or "
-            "leave --num-workers out to train without Ray."
+            "leave --num-workers out to do without Ray."
         ) from error
 
 
-def _check_size(config: RunConfig, resources: dict[str, float]) -> None:
+def _check_size(fewest: int, cpus_per_worker: int, use_gpu: bool, resources: dict[str, float]) -> None:
     if _waits_for_nodes():
         return
-    fewest = config.num_workers[0]
-    needs = {"CPU": fewest * config.cpus_per_worker, "GPU": fewest if config.use_gpu else 0}
+    needs = {"CPU": fewest * cpus_per_worker, "GPU": fewest if use_gpu else 0}
     for kind, needed in needs.items():
         available = int(resources.get(kind, 0))
         if needed > available:
