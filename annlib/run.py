@@ -8,7 +8,6 @@ import logging
 import os
 import platform
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from annlib.errors import ClusterError, StorageError
 from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
+from annlib.training.driver import output_to
 from annlib.training.follower import Follower
 from annlib.training.run_storage import RunStorage, open_run_storage
 from annlib.training.workload import Workload
@@ -88,12 +88,12 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
             _prepare_devices(config)
         else:
             # Ray's messages have no run directory yet.
-            with _output_to(Path(os.devnull)):
+            with output_to(Path(os.devnull)):
                 from annlib.training import distributed
 
                 stack.enter_context(distributed.cluster(config))
         run.create()
-        stack.enter_context(_output_to(run.log))
+        stack.enter_context(output_to(run.log))
         stack.enter_context(_log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
         interrupts = stack.enter_context(_interrupts(console))
@@ -107,7 +107,7 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
 
 def _prepare_devices(config: RunConfig) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
-    with _output_to(Path(os.devnull)):
+    with output_to(Path(os.devnull)):
         import tensorflow as tf
 
         gpus = tf.config.list_physical_devices("GPU")
@@ -229,21 +229,6 @@ def _interrupts(console: Console) -> Iterator[list[int]]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-
-
-@contextlib.contextmanager
-def _output_to(path: Path) -> Iterator[None]:
-    """Sends what C++ libraries and Ray write to the process' error stream, and Ray to `sys.stdout`, to a file."""
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    with path.open("a") as file, contextlib.redirect_stdout(file):
-        os.dup2(file.fileno(), 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
 
 
 @contextlib.contextmanager

@@ -5,9 +5,9 @@ written and renamed as a whole, memory does not grow with the files, and no samp
 """
 
 import dataclasses
-import logging
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -17,6 +17,7 @@ from annlib.errors import AnnlibError, ClusterError
 from annlib.prediction.inputs import InputFile
 from annlib.prediction.predictor import Predictor, Result
 from annlib.training.distributed import connection
+from annlib.training.driver import output_to
 
 # An actor that is lost is started again, and its file done again, this often. A file that ends every process which
 # takes it, for want of memory say, shall not be tried for good.
@@ -36,20 +37,18 @@ def predict(files: list[InputFile], run: str, model: str, output: str, *, num_wo
     Raises:
         ClusterError: the cluster is too small, or the actors are lost again and again.
     """
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    with connection(num_workers=num_workers):
+    # Its messages are about itself; what the user has to know comes as a result or an error.
+    with output_to(Path(os.devnull)), connection(num_workers=num_workers):
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         rows = [dataclasses.asdict(file) for file in files]
-        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Actor,
             fn_constructor_kwargs={"run": run, "model": model, "output": output},
-            batch_size=1,
             # None waits behind a large file while another actor has nothing to do.
             compute=ray.data.ActorPoolStrategy(size=min(num_workers, len(files)), max_tasks_in_flight_per_actor=1),
             num_cpus=1,
-            max_restarts=MAX_RETRIES,
-            max_task_retries=MAX_RETRIES,
+            ray_remote_args_fn=lambda: {"max_restarts": MAX_RETRIES, "max_task_retries": MAX_RETRIES},
         )
         try:
             for row in results.iter_rows():
@@ -57,7 +56,7 @@ def predict(files: list[InputFile], run: str, model: str, output: str, *, num_wo
         except ray.exceptions.RayError as error:
             raise ClusterError(
                 f"the workers were lost or failed: expected {num_workers} that answer, received "
-                f"{_last_line(error)}. Start the same command again: finished files are kept."
+                f"{_describe(error)}. Start the same command again: finished files are kept."
             ) from error
 
 
@@ -80,15 +79,17 @@ class _Actor:
             # A message for the user, not a failure for Ray to try again.
             self._error = str(error)
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        file = InputFile(**{name: values[0].item() for name, values in batch.items()})
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        file = InputFile(**row)
         if self._error:
             result = Result(name=file.name, error=self._error, is_fatal=True)
         else:
             result = self._predictor.predict(file)
-        return {name: [value] for name, value in dataclasses.asdict(result).items()}
+        return dataclasses.asdict(result)
 
 
-def _last_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+def _describe(error: BaseException) -> str:
+    """Returns the error of a worker in one line: the last but for what Ray adds of its own settings."""
+    cause = error.__cause__ or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return lines[-1] if lines else type(cause).__name__

@@ -88,15 +88,20 @@ def find_inputs(location: str, output: str) -> list[InputFile]:
 
 
 def _split(place: str) -> tuple[str, str]:
-    """Returns the directory before the first part with a pattern in it, and what follows."""
-    if not is_remote(place) and os.path.isdir(place):
-        return place, ""
+    """Returns the directory before the first part with a pattern in it, and what follows.
+
+    Directories key=value just before it follow too, so that outputs keep them, whatever part of a data set is given.
+    """
     scheme, _, path = place.rpartition("://")
     parts = path.split("/")
-    if is_remote(place) and not _has_magic(path) and not path.endswith(ENDINGS):
-        return place, ""
-    # A file without a pattern is the pattern itself.
-    first = next((index for index, part in enumerate(parts) if _has_magic(part)), len(parts) - 1)
+    is_directory = not path.endswith(ENDINGS) if is_remote(place) else os.path.isdir(place)
+    # A file without a pattern is the pattern itself, a directory has none.
+    last = len(parts) if is_directory else len(parts) - 1
+    first = next((index for index, part in enumerate(parts) if _has_magic(part)), last)
+    if is_directory and not is_remote(place):
+        first = last
+    while first > 1 and "=" in parts[first - 1]:
+        first -= 1
     prefix = f"{scheme}://" if scheme else ""
     return f"{prefix}{'/'.join(parts[:first])}", "/".join(parts[first:])
 

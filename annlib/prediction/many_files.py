@@ -1,8 +1,9 @@
 """Predictions of a finished run for any number of files, which goes on where it was broken off."""
 
+import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
 from rich.console import Console
@@ -65,24 +66,23 @@ def predict_files(
         )
     directory = open_run(run)
     Signature.read(directory.signature)
-    model = model_version(directory)
     files = find_inputs(source, place)
+    model = model_version(directory)
     target = Output(place)
     done, changed = ({}, []) if overwrite else _find_done(files, target, model)
     target.create()
     left = [file for file in files if file.name not in done]
     _tell(console, f"{len(files):,} files, {len(done):,} of them done before, {len(changed):,} changed since")
     tally = _Tally(files, done, max_bad_rows, console, error_console)
-    if left:
-        results = _predict_here(left, run, model, place)
-        if num_workers:
-            from annlib.prediction.distributed import predict
-
-            results = predict(left, run, model, place, num_workers=num_workers)
-        for result in results:
-            tally.add(result)
+    try:
+        # Closed after an error too: then Ray has ended, and the error stream is the terminal's again.
+        with contextlib.closing(_results(left, run, model, place, num_workers)) as results:
+            for result in results:
+                tally.add(result)
+    finally:
+        tally.tell_failures()
     tally.tell_all(time.time() - began, place)
-    return 2 if tally.num_failed else 0
+    return 2 if tally.failures else 0
 
 
 def _find_done(files: list[InputFile], output: Output, model: str) -> tuple[dict[str, Record], list[str]]:
@@ -110,9 +110,15 @@ def _find_done(files: list[InputFile], output: Output, model: str) -> tuple[dict
     return done, changed
 
 
-def _predict_here(files: list[InputFile], run: str, model: str, output: str) -> Iterator[Result]:
-    predictor = Predictor(run, model, output)
-    yield from map(predictor.predict, files)
+def _results(
+    files: list[InputFile], run: str, model: str, output: str, num_workers: int
+) -> Generator[Result, None, None]:
+    if files and num_workers:
+        from annlib.prediction import distributed
+
+        yield from distributed.predict(files, run, model, output, num_workers=num_workers)
+    elif files:
+        yield from map(Predictor(run, model, output).predict, files)
 
 
 class _Tally:
@@ -126,7 +132,7 @@ class _Tally:
         console: Console,
         error_console: Console,
     ) -> None:
-        self.num_failed = 0
+        self.failures: list[str] = []
         self._num_files = len(files)
         self._num_before = len(done)
         self._num_rejected = sum(record.num_rejected for record in done.values())
@@ -142,8 +148,7 @@ class _Tally:
         if result.is_fatal:
             raise AnnlibError(result.error)
         if result.error:
-            self.num_failed += 1
-            _tell(self._error_console, f"error: {' '.join(result.error.split())}")
+            self.failures.append(result.error)
             return
         self._results.append(result)
         if result.num_rejected:
@@ -154,8 +159,15 @@ class _Tally:
             self._check_rejected()
         if time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._last_line = time.monotonic()
-            num_done = self._num_before + len(self._results)
+            num_done = self._num_before + len(self._results) + len(self.failures)
             _tell(self._console, f"{num_done:,} of {self._num_files:,} files  {self._speed()}")
+
+    def tell_failures(self) -> None:
+        """Tells of the files that were left out, a line each."""
+        for failure in self.failures:
+            _tell(self._error_console, f"error: {' '.join(failure.split())}")
+        if self.failures:
+            _tell(self._error_console, f"error: {len(self.failures):,} of {self._num_files:,} files were left out")
 
     def tell_all(self, seconds: float, output: str) -> None:
         """Tells of all files."""
@@ -165,8 +177,6 @@ class _Tally:
             _tell(self._console, self._speed())
         if self._num_rejected:
             _tell(self._console, f"{self._num_rejected:,} rows are set aside, see {output}/{REJECTED}")
-        if self.num_failed:
-            _tell(self._error_console, f"error: {self.num_failed:,} of {self._num_files:,} files were left out")
         _tell(self._console, output)
 
     def _check_rejected(self) -> None:

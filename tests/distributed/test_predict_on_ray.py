@@ -1,5 +1,6 @@
 """`jobs/predict.py --num-workers 2` on a real Ray of its own: what is lost on the way, and what then stands there."""
 
+import io
 import os
 import signal
 import subprocess
@@ -12,8 +13,13 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from object_store import object_store
+from rich.console import Console
 
+from annlib.errors import DataError, StorageError
+from annlib.prediction.many_files import predict_files
 from annlib.signature import Signature
+from annlib.storage import Remote
 
 ROOT = Path(__file__).resolve().parents[2]
 NUM_FILES, NUM_ROWS, NUM_FEATURES = 12, 60_000, 4
@@ -147,3 +153,35 @@ def test_a_killed_actor_is_replaced(run: Path, new: Path, tmp_path: Path, monkey
     lines = finish(driver)
     assert any(line.startswith(f"predicted {NUM_FILES * (NUM_ROWS - 1):,} rows of {NUM_FILES} files") for line in lines)
     assert_complete(run, new, tmp_path / "out")
+
+
+def test_input_and_output_on_an_object_store(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """In this process: the same code as the actors'."""
+    with object_store(tmp_path_factory.mktemp("store")) as store:
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        remote = Remote("s3://bucket/new")
+        table = pd.DataFrame(np.random.default_rng(0).normal(size=(50, NUM_FEATURES)), columns=list(NAMES))
+        for name in ("day=1/a.parquet", "day=2/b.parquet", "notes.txt"):
+            table.to_parquet(tmp_path / "file")
+            remote.upload(tmp_path / "file", name)
+        for pattern, num_before in (("day=1/*", 0), ("**/*.parquet", 1), ("", 2)):
+            output = io.StringIO()
+            console = Console(file=output, width=200)
+            source = f"s3://bucket/new/{pattern}"
+            assert predict_files(str(run), source, "s3://bucket/out/", console=console, error_console=console) == 0, (
+                output.getvalue()
+            )
+            assert f"files, {num_before} of them done before" in output.getvalue()
+        found = Remote("s3://bucket/out")
+        assert sorted(found.list()) == ["day=1/a.parquet", "day=2/b.parquet"]
+        found.download("day=2/b.parquet", tmp_path / "b.parquet")
+        predicted = pd.read_parquet(tmp_path / "b.parquet")["predicted_y"]
+        model = keras.saving.load_model(run / "model.keras")
+        np.testing.assert_allclose(predicted, model.predict(table.to_numpy(np.float32), verbose=0)[:, 0], rtol=1e-4)
+        with pytest.raises(DataError, match="matches no files"):
+            predict_files(str(run), "s3://bucket/none/*.csv", "s3://bucket/out", console=console, error_console=console)
+        with pytest.raises(StorageError, match=r"s3://none/out cannot be .*: expected .* received no such bucket"):
+            predict_files(str(run), "s3://bucket/new", "s3://none/out", console=console, error_console=console)

@@ -149,9 +149,9 @@ def test_a_directory_comes_back_as_one_and_a_second_start_does_nothing(
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert lines[0] == "2 files, 0 of them done before, 0 changed since"
-    assert lines[1].startswith("predicted 111 rows of 2 files in ")
-    assert "rows/s without start-up" in lines[2]
-    assert lines[3:] == [str(tmp_path / "out")]
+    assert any(line.startswith("predicted 111 rows of 2 files in ") for line in lines)
+    assert "rows/s without start-up" in lines[-2]
+    assert lines[-1] == str(tmp_path / "out")
     names = ("half=1/a", "b")
     found = [pd.read_parquet(tmp_path / f"out/{name}.parquet", partitioning=None) for name in names]
     predicted = pd.concat(found)["predicted_disease_progression_after_one_year"]

@@ -44,6 +44,12 @@ def test_a_pattern_gives_the_same_files_here_and_on_an_object_store(
     assert sorted(name for name in found if not any(part[0] in "._" for part in name.split("/"))) == expected
 
 
+@pytest.mark.parametrize("pattern", ["day=2", "day=2/h=1", "day=2/h=1/*", "day=2/h=1/e.npy"])
+def test_directories_of_keys_are_kept_whatever_part_is_given(tree: Path, tmp_path: Path, pattern: str) -> None:
+    (file,) = find_inputs(str(tree / pattern), str(tmp_path / "out"))
+    assert (file.root, file.output_name) == (str(tree), "day=2/h=1/e.parquet")
+
+
 def test_the_largest_file_comes_first_and_outputs_keep_the_path(tree: Path, tmp_path: Path) -> None:
     files = find_inputs(str(tree), str(tmp_path / "out"))
     assert [file.num_bytes for file in files] == sorted((file.num_bytes for file in files), reverse=True)
