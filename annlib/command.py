@@ -38,6 +38,13 @@ def add_run_flags(parser: argparse.ArgumentParser, *, names: Collection[str] | N
     parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with values by field name")
 
 
+def whole_number(text: str) -> int:
+    """Parses a whole number of 0 or more, for `type=`."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"expected a whole number of 0 or more, received {text!r}")
+    return int(text)
+
+
 def positive_integer(text: str) -> int:
     """Parses a whole number of 1 or more, for `type=`."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:

@@ -61,8 +61,8 @@ def load(
         StorageError: there is no such file, no model in the directory, or it cannot be read.
         CheckpointError: the file is no model, is damaged, holds Python code, or names a class that is not known.
     """
-    place = path.path if isinstance(path, RunDirectory) else _local_copy(os.fspath(path))
-    file = _find_model_file(place)
+    place = path.path if isinstance(path, RunDirectory) else local_copy(os.fspath(path))
+    file = find_model_file(place)
     model_config, training_config = _read_configs(file)
     _refuse_code(file, [model_config, training_config])
     if compile and not training_config:
@@ -95,7 +95,7 @@ def open_run(path: str | os.PathLike[str]) -> RunDirectory:
     Raises:
         StorageError: it is none, or the run is not finished.
     """
-    run = RunDirectory(_local_copy(os.fspath(path)).absolute())
+    run = RunDirectory(local_copy(os.fspath(path)).absolute())
     if not run.config.is_file():
         received = "no config.yaml in it" if run.path.is_dir() else "no such directory"
         raise StorageError(
@@ -109,7 +109,7 @@ def open_run(path: str | os.PathLike[str]) -> RunDirectory:
     return run
 
 
-def _local_copy(location: str) -> Path:
+def local_copy(location: str) -> Path:
     """Returns a path; what is on an object store is fetched, but for what only training and people read."""
     place = check_storage(location)
     if not is_remote(place):
@@ -156,7 +156,13 @@ def read_config(run: RunDirectory) -> RunConfig:
     )
 
 
-def _find_model_file(path: Path) -> Path:
+def find_model_file(path: Path) -> Path:
+    """Returns the file of a model that `load` reads: the path itself, or one in the directory.
+
+    Raises:
+        StorageError: there is none.
+        CheckpointError: the path is no model.
+    """
     if path.is_dir():
         for name in MODEL_FILES:
             if (path / name).is_file():

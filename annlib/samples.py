@@ -8,6 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from annlib.errors import DataError
+from annlib.sample_checks import (
+    another_shape,
+    another_type,
+    check_columns,
+    check_takes_tables,
+    column_names,
+    no_finite_number,
+    open_array,
+    unreadable,
+)
 from annlib.signature import Signature
 
 if TYPE_CHECKING:
@@ -15,7 +25,6 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 TABLE_ENDINGS = (".csv", ".parquet")
-_NPY_MAGIC = b"\x93NUMPY"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,26 +82,9 @@ def read_samples(path: Path, signature: Signature) -> Samples:
 
 
 def _read_table(path: Path, signature: Signature) -> Samples:
-    names = signature.feature_names
-    if names is None:
-        raise DataError(
-            f"{path} is a table, and the model takes no named features: expected samples of shape "
-            f"{signature.input_shape}, received {path.suffix}. Give them as .npy{_or_images(signature)}."
-        )
+    check_takes_tables(path, signature)
     table = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
-    columns = list(table.columns)
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
-    if repeated:
-        raise DataError(
-            f"{path} has two columns of one name: expected different names, received {repeated[0]!r} "
-            f"{columns.count(repeated[0])} times. Rename or remove one."
-        )
-    missing = [name for name in names if name not in columns]
-    if missing:
-        raise DataError(
-            f"{path} lacks the columns {', '.join(missing)}: expected {', '.join(names)}, received "
-            f"{', '.join(columns) or 'none'}. Add or rename them."
-        )
+    names = check_columns(path, list(table.columns), signature)
     if not len(table):
         raise DataError(f"{path} has no rows: expected samples to predict, received names only. Add rows.")
     features = np.column_stack([_numbers(path, table[name]) for name in names])
@@ -112,7 +104,7 @@ def _read_csv(path: Path) -> "pd.DataFrame":
             f"{path} is empty: expected a line of names and rows, received none. Give another file."
         ) from None
     except (OSError, ValueError) as error:
-        raise _unreadable(path, "a CSV file in UTF-8, with as many values in each row as names", error) from None
+        raise unreadable(path, "a CSV file in UTF-8, with as many values in each row as names", error) from None
     names = rows.iloc[0].fillna("").tolist()
     table = rows.iloc[1:].reset_index(drop=True)
     table.columns = pd.Index(names)
@@ -126,7 +118,7 @@ def _read_parquet(path: Path) -> "pd.DataFrame":
         # pandas' own types would turn whole numbers with gaps into floating point.
         table = pd.read_parquet(path, dtype_backend="pyarrow")
     except (OSError, ValueError) as error:
-        raise _unreadable(path, "a Parquet file", error) from None
+        raise unreadable(path, "a Parquet file", error) from None
     is_column = any(name is not None for name in table.index.names)
     table = table.reset_index(drop=not is_column)
     table.columns = pd.Index([str(name) for name in table.columns])
@@ -140,10 +132,7 @@ def _numbers(path: Path, column: "pd.Series[Any]") -> npt.NDArray[np.float64]:
     if pd.api.types.is_string_dtype(column):
         column = pd.to_numeric(column, errors="coerce")
     if not (pd.api.types.is_numeric_dtype(column) or pd.api.types.is_bool_dtype(column)):
-        raise DataError(
-            f"{path} has a column {column.name!r} of another type: expected numbers, received "
-            f"{column.dtype}. Convert it."
-        )
+        raise another_type(path, str(column.name), column.dtype)
     return column.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
@@ -153,29 +142,11 @@ def _numbers(path: Path, column: "pd.Series[Any]") -> npt.NDArray[np.float64]:
 def _read_array(path: Path, signature: Signature) -> Samples:
     import pandas as pd
 
-    try:
-        with path.open("rb") as file:
-            # NumPy would say of any other file that it may be a pickle.
-            if file.read(len(_NPY_MAGIC)) != _NPY_MAGIC:
-                raise ValueError("another kind of file")
-        x = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _unreadable(path, "an array of numbers that numpy.save wrote", error) from None
-    if x.dtype.kind not in "biuf":
-        raise DataError(f"{path} is not numeric: expected numbers, received dtype {x.dtype}. Convert it first.")
-    if x.ndim == 0 or x.shape[1:] != signature.input_shape or len(x) == 0:
-        sizes = ", ".join(str(size) for size in signature.input_shape)
-        raise DataError(
-            f"{path} has another shape: expected (n, {sizes}) with 1 sample or more, received {x.shape}. Reshape it."
-        )
-    if signature.input_dtype == "uint8":
-        if x.dtype != np.uint8:
-            raise DataError(
-                f"{path} holds no pixels: expected dtype uint8, received {x.dtype}. Convert it with x.astype('uint8')."
-            )
-    else:
-        names = signature.feature_names or tuple(str(index) for index in range(x.shape[1]))
-        x = _checked_floats(path, x, signature, names, {})
+    x = open_array(path, signature)
+    if len(x) == 0:
+        raise another_shape(path, x, signature)
+    if signature.input_dtype != "uint8":
+        x = _checked_floats(path, x, signature, column_names(signature), {})
     return Samples(x=x, table=pd.DataFrame({"index": np.arange(len(x))}))
 
 
@@ -219,7 +190,7 @@ def _read_image(path: Path, height: int, width: int) -> npt.NDArray[np.uint8]:
                 )
             return np.asarray(image.convert("L"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, "a whole PNG image", error) from None
+        raise unreadable(path, "a whole PNG image", error) from None
 
 
 # Both
@@ -229,6 +200,8 @@ def _checked_floats(
     path: Path, features: Array, signature: Signature, names: tuple[str, ...], texts: dict[int, "pd.Series[Any]"]
 ) -> Array:
     """Returns the features in the signature's type; `texts` are the columns they were read from."""
+    import pandas as pd
+
     with np.errstate(over="ignore"):
         x = features.astype(signature.input_dtype)
     bad = np.argwhere(~np.isfinite(x))
@@ -236,18 +209,7 @@ def _checked_floats(
         return x
     row, column = (int(index) for index in bad[0][:2])
     value = texts[column].iloc[row] if column in texts else features[tuple(bad[0])]
-    is_missing = not isinstance(value, str) or value.strip() == ""
-    shown = "no value" if is_missing and not np.isinf(features[tuple(bad[0])]) else repr(value)
-    raise DataError(
-        f"{path} has a value that is no finite number: column {names[column]!r}, row {row + 1}: expected a number that "
-        f"fits into {signature.input_dtype}, received {shown}. Correct or remove the row."
-    )
-
-
-def _unreadable(path: Path, expected: str, error: Exception) -> DataError:
-    reason = " ".join(str(getattr(error, "strerror", None) or error).split()).rstrip(".")
-    return DataError(f"{path} cannot be read: expected {expected}, received: {reason}. Correct or replace it.")
-
-
-def _or_images(signature: Signature) -> str:
-    return " or PNG images" if signature.input_dtype == "uint8" and len(signature.input_shape) == 2 else ""
+    # pandas' own sign of a missing value is neither equal nor unequal to itself.
+    value = None if pd.isna(value) else value
+    reason = no_finite_number(names[column], value, signature, place=f", row {row + 1}")
+    raise DataError(f"{path} has a value that is no finite number: {reason}. Correct or remove the row.")

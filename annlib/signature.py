@@ -195,15 +195,14 @@ class Signature:
             return x
         return tuple(np.ascontiguousarray(x[:, list(part.columns)]) for part in self.inputs)
 
-    def output_columns(self, outputs: Any) -> Array:
-        """Checks what the model gave; of several outputs the first, main one counts.
+    def main_output(self, outputs: Any) -> Array:
+        """Returns what the model gave, of several outputs the first, main one.
 
         Returns:
             Shape (n, k): a column for each class of "probabilities", else one.
 
         Raises:
             CheckpointError: the shape is not that of the signature.
-            DataError: an output is NaN or infinite.
         """
         if isinstance(outputs, Mapping):
             outputs = list(outputs.values())
@@ -215,6 +214,16 @@ class Signature:
                 f"the model does not fit its signature: expected outputs of shape (n, {num_columns}), received "
                 f"{array.shape}. Give the model and the signature of one run."
             )
+        return columns
+
+    def output_columns(self, outputs: Any) -> Array:
+        """Returns `main_output`, checked to be numbers.
+
+        Raises:
+            CheckpointError: the shape is not that of the signature.
+            DataError: an output is NaN or infinite.
+        """
+        columns = self.main_output(outputs)
         bad = np.flatnonzero(~np.isfinite(columns).all(axis=1))
         if bad.size:
             raise DataError(

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -56,8 +57,12 @@ def is_remote(storage: str) -> bool:
     return storage.split("://", maxsplit=1)[0] in SCHEMES and "://" in storage
 
 
-def check_storage(storage: str) -> str:
+def check_storage(storage: str, *, name: str = "--storage") -> str:
     """Returns a storage in its one form: an absolute path, or a URI without a slash at its end.
+
+    Args:
+        storage: a path, which need not exist, or a URI.
+        name: what messages call it.
 
     Raises:
         ConfigError: the scheme is unknown, there is no bucket, or the URI holds credentials, which are not repeated.
@@ -69,16 +74,16 @@ def check_storage(storage: str) -> str:
         return str(Path(unquote(parts.path)))
     if parts.scheme not in SCHEMES:
         raise ConfigError(
-            f"--storage has the scheme {parts.scheme}://: expected a path, or a URI with "
+            f"{name} has the scheme {parts.scheme}://: expected a path, or a URI with "
             f"{', '.join(f'{scheme}://' for scheme in SCHEMES)} or file://. Correct it."
         )
     if "@" in parts.netloc or parts.query:
         raise ConfigError(
-            "--storage holds credentials or options: expected scheme://bucket/prefix alone. Put them into the "
+            f"{name} holds credentials or options: expected scheme://bucket/prefix alone. Put them into the "
             "standard environment variables, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL."
         )
     if not parts.netloc:
-        raise ConfigError(f"--storage {storage} names no bucket: expected {parts.scheme}://bucket/prefix. Correct it.")
+        raise ConfigError(f"{name} {storage} names no bucket: expected {parts.scheme}://bucket/prefix. Correct it.")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
@@ -129,10 +134,22 @@ class Remote:
 
     def list(self) -> dict[str, int]:
         """Returns the size of each file below the directory, in bytes, by its path from there."""
+        return {name: info.size for name, info in self._infos()}
+
+    def versions(self) -> dict[str, tuple[int, str]]:
+        """Returns as `list` does the size of each file, and what tells its content from an earlier one."""
+        return {name: (info.size, f"{info.size} bytes of {info.mtime_ns}") for name, info in self._infos()}
+
+    def _infos(self) -> "Iterator[tuple[str, pyarrow.fs.FileInfo]]":
         from pyarrow.fs import FileSelector, FileType
 
-        found = self._files.get_file_info(FileSelector(self._path, allow_not_found=True, recursive=True))
-        return {info.path[len(self._path) + 1 :]: info.size for info in found if info.type == FileType.File}
+        for info in self._files.get_file_info(FileSelector(self._path, allow_not_found=True, recursive=True)):
+            if info.type == FileType.File:
+                yield info.path[len(self._path) + 1 :], info
+
+    def open(self, name: str) -> "pyarrow.NativeFile":
+        """Opens a file to read any part of it."""
+        return self._files.open_input_file(f"{self._path}/{name}")
 
     def upload(self, local: Path, name: str) -> None:
         """Copies a file as it is now; a reader sees the old content or the new one."""

@@ -128,3 +128,68 @@ def test_help_and_bad_input_import_no_tensorflow(imports: Callable[..., set[str]
     imported = imports("predict", finished, finished / "in.csv", "-o", finished / "out.csv")
     assert "pandas" in imported
     assert not imported & {"tensorflow", "keras", "ray"}
+
+
+# Many files
+
+
+def test_a_directory_comes_back_as_one_and_a_second_start_does_nothing(
+    job: Any, diabetes: Path, tmp_path: Path
+) -> None:
+    import keras
+
+    test = data.load("diabetes", standardize=False)
+    assert test.feature_names is not None
+    table = pd.DataFrame(test.test.x, columns=list(test.feature_names))
+    (tmp_path / "new/half=1").mkdir(parents=True)
+    table[:50].to_parquet(tmp_path / "new/half=1/a.parquet")
+    table[50:].to_csv(tmp_path / "new/b.csv", index=False)
+    (tmp_path / "new/c.csv").write_text("age\n1\n")
+    done = job("predict", diabetes, tmp_path / "new/**/[ab].*", "-o", tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "2 files, 0 of them done before, 0 changed since"
+    assert any(line.startswith("predicted 111 rows of 2 files in ") for line in lines)
+    assert "rows/s without start-up" in lines[-2]
+    assert lines[-1] == str(tmp_path / "out")
+    names = ("half=1/a", "b")
+    found = [pd.read_parquet(tmp_path / f"out/{name}.parquet", partitioning=None) for name in names]
+    predicted = pd.concat(found)["predicted_disease_progression_after_one_year"]
+    model = keras.saving.load_model(diabetes / "model.h5", compile=False)
+    np.testing.assert_allclose(predicted, model.predict(test.test.x, verbose=0)[:, 0], rtol=1e-5)
+    done = job("predict", diabetes, tmp_path / "new", "-o", tmp_path / "out")
+    assert done.returncode == 2
+    assert done.stdout.splitlines()[0] == "3 files, 2 of them done before, 0 changed since"
+    assert len(done.stderr.splitlines()) == 2
+    assert "c.csv lacks the columns sex" in done.stderr.splitlines()[0]
+    assert done.stderr.splitlines()[1] == "error: 1 of 3 files were left out"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["small", "*.csv", "-o", "out", "--num-workers", "x"], "expected a whole number of 0 or more, received 'x'"),
+        (["small", "*.csv", "-o", "out", "--max-bad-rows", "-1"], "--max-bad-rows: expected"),
+        (["small", "*.csv", "-o", "out.parquet"], "out.parquet is a file: expected a directory"),
+        (["small", "*.csv", "-o", "in.csv"], "in.csv is a file: expected a directory"),
+        (["small", "*.csv", "-o", "."], "is in the directory of the output"),
+        (["small", "*.txt", "-o", "out"], "matches no files: expected .csv, .parquet, .npy files"),
+        (["small", "http://x/*.csv", "-o", "out"], "the input has the scheme http://"),
+        (["small", "*.csv", "-o", "http://x"], "-o has the scheme http://"),
+        (["small", "in.csv", "-o", "out.csv", "--num-workers", "2"], "--num-workers is for several files"),
+        (["small", "in.csv", "-o", "out.csv", "--max-bad-rows", "2"], "--max-bad-rows is for several files"),
+        (["none", "*.csv", "-o", "out"], "none is not a run"),
+        (["small", "*.csv", "-o", "out"], "holds no model"),
+    ],
+)
+def test_bad_arguments_for_many_files_are_one_line(
+    job: Any, finished: Path, arguments: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = finished.parent
+    (directory / "in.csv").write_text(SOUND)
+    monkeypatch.chdir(directory)
+    done = job("predict", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert expected in done.stderr
+    assert {path.name for path in directory.iterdir()} == {"in.csv", "small"}

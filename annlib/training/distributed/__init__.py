@@ -1,6 +1,16 @@
 """Training on Ray: the cluster, the workers, and what passes between them and the driver. Only here ray is imported."""
 
-from annlib.training.distributed.cluster import cluster
-from annlib.training.distributed.launch import train
+from typing import Any
 
-__all__ = ["cluster", "train"]
+from annlib.training.distributed.cluster import cluster, connection
+
+__all__ = ["cluster", "connection", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    # Ray's part for TensorFlow imports it, which takes seconds: who only connects must not wait for that.
+    if name == "train":
+        from annlib.training.distributed import launch
+
+        return launch.train
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -29,10 +29,33 @@ _HEAD = "node:__internal_head__"
 
 @contextlib.contextmanager
 def cluster(config: RunConfig, *, flag: str = "--num-workers") -> Iterator[None]:
+    """Connects as `connection` does, for the workers of a run; `flag` is what the user gives to have fewer of them."""
+    with connection(
+        num_workers=config.num_workers[0],
+        cpus_per_worker=config.cpus_per_worker,
+        use_gpu=config.use_gpu,
+        worker_timeout_s=config.worker_timeout_s,
+        flag=flag,
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def connection(
+    *,
+    num_workers: int,
+    cpus_per_worker: int = 1,
+    use_gpu: bool = False,
+    worker_timeout_s: float | None = None,
+    flag: str = "--num-workers",
+) -> Iterator[None]:
     """Connects to the running Ray cluster, or starts one in this machine, and checks that it is large enough.
 
     Args:
-        config: says how many workers there must be room for.
+        num_workers: the fewest workers that are of use.
+        cpus_per_worker: CPUs of each.
+        use_gpu: True where each needs a GPU.
+        worker_timeout_s: seconds after which Ray Train counts a worker that does not answer as lost; None without it.
         flag: what the user gives to have fewer workers.
 
     Raises:
@@ -43,10 +66,11 @@ def cluster(config: RunConfig, *, flag: str = "--num-workers") -> Iterator[None]
         for name, value in _SETTINGS.items():
             os.environ.setdefault(name, value)
         # A stopped or cut-off process does not answer; the default of 600 s would be the time that its run stands.
-        os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(config.worker_timeout_s))
+        if worker_timeout_s is not None:
+            os.environ.setdefault("RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S", str(worker_timeout_s))
         _initialize()
     try:
-        _check_size(config, ray.cluster_resources(), flag)
+        _check_size(num_workers, cpus_per_worker, use_gpu, flag)
         yield
     finally:
         if started:
@@ -79,7 +103,7 @@ def _initialize() -> None:
     except Exception as error:  # Ray raises no narrower kind
         raise ClusterError(
             f"Ray did not start on this machine: {error}. Start the command again when the machine is less busy, or "
-            "leave --num-workers out to train without Ray."
+            "leave --num-workers out to do without Ray."
         ) from error
 
 
@@ -88,11 +112,11 @@ def cluster_cpus() -> int:
     return int(ray.cluster_resources().get("CPU", 0))
 
 
-def _check_size(config: RunConfig, resources: dict[str, float], flag: str) -> None:
+def _check_size(fewest: int, cpus_per_worker: int, use_gpu: bool, flag: str) -> None:
     if _waits_for_nodes():
         return
-    fewest = config.num_workers[0]
-    needs = {"CPU": fewest * config.cpus_per_worker, "GPU": fewest if config.use_gpu else 0}
+    resources = ray.cluster_resources()
+    needs = {"CPU": fewest * cpus_per_worker, "GPU": fewest if use_gpu else 0}
     for kind, needed in needs.items():
         available = int(resources.get(kind, 0))
         if needed > available:

@@ -1,15 +1,13 @@
 """Predictions of a finished run for a file of samples, in a file."""
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 import annlib
 from annlib.artifacts import RunDirectory, check_can_be_written, replacing
-from annlib.errors import ConfigError, DataError, StorageError
+from annlib.errors import ConfigError, StorageError
 from annlib.loading import load
+from annlib.prediction.columns import check_not_taken, predictions
 from annlib.samples import read_samples
 from annlib.signature import Signature
 
@@ -41,16 +39,11 @@ def predict_file(run: RunDirectory, input_path: Path, output_path: Path, *, over
     _check_output(output_path, overwrite)
     signature = Signature.read(run.signature)
     samples = read_samples(input_path, signature)
-    taken = [name for name in prediction_columns(signature) if name in samples.table.columns]
-    if taken:
-        raise DataError(
-            f"{input_path} already has the columns {', '.join(taken)}: expected names that predictions do not use, "
-            f"received {', '.join(samples.table.columns)}. Rename or remove them."
-        )
+    check_not_taken(input_path, list(samples.table.columns), signature)
     # Loss and optimizer are not needed, and an HDF5 file may have none.
     model = load(run, compile=False)
     outputs = annlib.predict(model, signature.model_inputs(samples.x))
-    table = samples.table.assign(**_predictions(signature, outputs))
+    table = samples.table.assign(**predictions(signature, outputs))
     try:
         with replacing(output_path) as temporary:
             _write(table, signature, temporary, output_path.suffix)
@@ -60,32 +53,6 @@ def predict_file(run: RunDirectory, input_path: Path, output_path: Path, *, over
             f"{error.strerror or error}. Give another -o."
         ) from None
     return len(table)
-
-
-def prediction_columns(signature: Signature) -> tuple[str, ...]:
-    """Returns the names of the columns that predictions add.
-
-    - Classification: `class`, the index; `class_name`; `probability` of that class, empty where the model gives a
-      score; then there is `score` too.
-    - Regression: `predicted_<target name>`, in the unit of the target; all but letters, digits and `_` become `_`.
-    """
-    if signature.task == "regression":
-        target = re.sub(r"\W+", "_", signature.target_name or "target").strip("_")
-        return (f"predicted_{target or 'target'}",)
-    score = ("score",) if signature.output == "score" else ()
-    return ("class", "class_name", "probability", *score)
-
-
-def _predictions(signature: Signature, outputs: Any) -> dict[str, Any]:
-    columns = signature.output_columns(outputs)
-    names = prediction_columns(signature)
-    if signature.class_names is None:
-        return {names[0]: columns[:, 0]}
-    labels, probabilities = signature.classify(outputs)
-    empty = np.full(len(labels), np.nan, columns.dtype)
-    values = [labels, np.array(signature.class_names, dtype=object)[labels]]
-    values.append(empty if probabilities is None else probabilities)
-    return dict(zip(names, [*values, columns[:, 0]], strict=False))
 
 
 def _check_output(path: Path, overwrite: bool) -> None:

@@ -1,0 +1,52 @@
+"""The columns that predictions add to a table."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from annlib.errors import DataError
+from annlib.signature import Signature
+
+
+def prediction_columns(signature: Signature) -> tuple[str, ...]:
+    """Returns the names of the columns that predictions add.
+
+    - Classification: `class`, the index; `class_name`; `probability` of that class, empty where the model gives a
+      score; then there is `score` too.
+    - Regression: `predicted_<target name>`, in the unit of the target; all but letters, digits and `_` become `_`.
+    """
+    if signature.task == "regression":
+        target = re.sub(r"\W+", "_", signature.target_name or "target").strip("_")
+        return (f"predicted_{target or 'target'}",)
+    score = ("score",) if signature.output == "score" else ()
+    return ("class", "class_name", "probability", *score)
+
+
+def check_not_taken(path: Path, columns: list[str], signature: Signature) -> None:
+    """Raises DataError where the samples have a column of a name that predictions use."""
+    taken = [name for name in prediction_columns(signature) if name in columns]
+    if taken:
+        raise DataError(
+            f"{path} already has the columns {', '.join(taken)}: expected names that predictions do not use, "
+            f"received {', '.join(columns)}. Rename or remove them."
+        )
+
+
+def predictions(signature: Signature, outputs: Any) -> dict[str, Any]:
+    """Returns the values of `prediction_columns`, shape (n,) each, from what the model gave for n samples.
+
+    Raises:
+        CheckpointError: the shape is not that of the signature.
+        DataError: an output is NaN or infinite.
+    """
+    columns = signature.output_columns(outputs)
+    names = prediction_columns(signature)
+    if signature.class_names is None:
+        return {names[0]: columns[:, 0]}
+    labels, probabilities = signature.classify(outputs)
+    empty = np.full(len(labels), np.nan, columns.dtype)
+    values = [labels, np.array(signature.class_names, dtype=object)[labels]]
+    values.append(empty if probabilities is None else probabilities)
+    return dict(zip(names, [*values, columns[:, 0]], strict=False))
