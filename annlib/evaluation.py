@@ -43,10 +43,11 @@ def evaluate_run(run: RunDirectory, *, split: SplitName = "test", data_dir: Path
         ConfigError: the workload is unknown.
         DataError: the data is not found, or the model's output is not finite.
     """
-    config = read_config(run)
+    config = read_config(run, lambda name: find(name).config_class)
     workload = find(config.workload)
     signature = Signature.read(run.signature)
-    part = getattr(workload.load_data(config.data_dir if data_dir is None else data_dir), split)
+    data = workload.load(config if data_dir is None else config.model_copy(update={"data_dir": data_dir}))
+    part = getattr(data, split)
     if part.x.shape[1:] != signature.input_shape:
         raise CheckpointError(
             f"the model of {run.path} does not fit the data: expected samples of shape {signature.input_shape}, "
@@ -178,7 +179,7 @@ def _compute_metrics(
     try:
         model = load(run)
         x, batch_size = signature.model_inputs(part.x), max(config.global_batch_size, 256)
-        metrics = annlib.evaluate(model, x, part.y, batch_size=batch_size, return_dict=True)
+        metrics = annlib.evaluate(model, x, part.y, sample_weight=part.weight, batch_size=batch_size, return_dict=True)
     finally:
         keras.config.set_floatx(before)
     return model, {name: float(value) for name, value in metrics.items()}

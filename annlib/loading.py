@@ -10,7 +10,7 @@ import tempfile
 import textwrap
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,14 +135,21 @@ def _local_copy(location: str) -> Path:
     return directory / name if is_file else directory
 
 
-def read_config(run: RunDirectory) -> RunConfig:
+def read_config(run: RunDirectory, find_class: Callable[[str], type[RunConfig]] = lambda _: RunConfig) -> RunConfig:
     """Returns the configuration a run was trained with.
+
+    Args:
+        run: the run directory.
+        find_class: returns the kind of configuration of a workload's name.
 
     Raises:
         StorageError: it is missing or damaged.
     """
     try:
-        return RunConfig.model_validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+        values = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        name = values.get("workload") if isinstance(values, dict) else None
+        config_class = find_class(name) if isinstance(name, str) else RunConfig
+        return config_class.model_validate(values)
     except OSError as error:
         reason = str(error.strerror)
     except ValidationError as error:

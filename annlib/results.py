@@ -11,6 +11,7 @@ import numpy.typing as npt
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.data import Dataset
+from annlib.signature import Signature
 from annlib.training.workload import Workload
 
 # As many as in the book's figure.
@@ -47,12 +48,13 @@ def draw_pictures(run: RunDirectory, config: RunConfig, workload: Workload) -> d
     # What Ray workers left on an object store comes without empty directories.
     run.pictures.mkdir(exist_ok=True)
     plot_learning_curves(run.read_history(), run.learning_curves, title=f"{config.workload}: {config.name}")
-    data = workload.load_data(config.data_dir)
+    data = workload.load(config)
+    signature = Signature.read(run.signature)
     outputs = np.load(run.predictions, allow_pickle=False)
     if data.class_names is None:
         _draw_regression(data, outputs, run.pictures)
     else:
-        _draw_classification(data, data.class_names, outputs, workload, run.pictures)
+        _draw_classification(data, data.class_names, outputs, signature, run.pictures)
     return {path.stem: path for path in sorted(run.pictures.glob("*.png"))}
 
 
@@ -70,11 +72,11 @@ def write_tensorboard(
 
 
 def _draw_classification(
-    data: Dataset, class_names: tuple[str, ...], outputs: npt.NDArray[Any], workload: Workload, directory: Path
+    data: Dataset, class_names: tuple[str, ...], outputs: npt.NDArray[Any], signature: Signature, directory: Path
 ) -> None:
     from annlib.reporting.plots import plot_confusion_matrix, plot_samples, plot_worst_mistakes
 
-    predicted, _ = workload.signature(data).classify(outputs)
+    predicted, _ = signature.classify(outputs)
     plot_confusion_matrix(data.test.y, predicted, class_names, directory / "confusion_matrix.png")
     if data.test.x.ndim < 3:
         return
@@ -82,7 +84,7 @@ def _draw_classification(
     white = float(data.train.x.max())
     first = slice(_NUM_SAMPLES)
     plot_samples(data.train.x[first] / white, data.train.y[first], class_names, directory / "samples.png")
-    if workload.output == "probabilities":
+    if signature.output == "probabilities":
         images = (data.test.x / white).astype(np.float32)
         plot_worst_mistakes(images, data.test.y, outputs, class_names, directory / "worst_mistakes.png")
 

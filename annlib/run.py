@@ -50,7 +50,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     Raises:
         AnnlibError: bad input, before anything was written; or training could not go on.
     """
-    workload.check(config)
+    workload.check_monitor(config, workload.metrics)
     try:
         with open_run_storage(config) as storage:
             return _train(config, workload, storage, console)
@@ -68,13 +68,13 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
 def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: Console) -> int:
     run = storage.run
     # Before the run directory exists or changes, so that bad input leaves nothing behind.
-    data = workload.load_data(config.data_dir)
+    data = workload.load(config)
     resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()
     num_done = len(run.read_history()) if finished is not None else 0
     if finished is not None and (num_done >= config.epochs or finished["stopped_early"]):
         if not run.report.exists():
-            write_report(run, workload_description=workload.description)
+            write_report(run, workload_description=workload.description, config_class=workload.config_class)
         console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
         _print_results(console, finished, config)
         return 0
@@ -97,7 +97,7 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
         stack.enter_context(_log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
         interrupts = stack.enter_context(_interrupts(console))
-        with RunDisplay(console, epochs=config.epochs, metric=workload.metrics[0]) as display:
+        with RunDisplay(console, epochs=config.epochs, metrics=workload.metrics) as display:
             if config.uses_ray:
                 result = _train_on_ray(config, workload, storage, display, interrupts, console)
             else:
@@ -188,7 +188,7 @@ def _finish(
     results.write_tensorboard(run, config, pictures, result["metrics"])
     # A run with this file is a finished one; the report reads it.
     write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
-    write_report(run, workload_description=workload.description)
+    write_report(run, workload_description=workload.description, config_class=workload.config_class)
     _print_results(console, metrics, config)
     return 0
 

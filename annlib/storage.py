@@ -56,8 +56,12 @@ def is_remote(storage: str) -> bool:
     return storage.split("://", maxsplit=1)[0] in SCHEMES and "://" in storage
 
 
-def check_storage(storage: str) -> str:
+def check_storage(storage: str, *, flag: str = "--storage") -> str:
     """Returns a storage in its one form: an absolute path, or a URI without a slash at its end.
+
+    Args:
+        storage: a path or a URI.
+        flag: what gave it, for messages.
 
     Raises:
         ConfigError: the scheme is unknown, there is no bucket, or the URI holds credentials, which are not repeated.
@@ -69,16 +73,16 @@ def check_storage(storage: str) -> str:
         return str(Path(unquote(parts.path)))
     if parts.scheme not in SCHEMES:
         raise ConfigError(
-            f"--storage has the scheme {parts.scheme}://: expected a path, or a URI with "
+            f"{flag} has the scheme {parts.scheme}://: expected a path, or a URI with "
             f"{', '.join(f'{scheme}://' for scheme in SCHEMES)} or file://. Correct it."
         )
     if "@" in parts.netloc or parts.query:
         raise ConfigError(
-            "--storage holds credentials or options: expected scheme://bucket/prefix alone. Put them into the "
+            f"{flag} holds credentials or options: expected scheme://bucket/prefix alone. Put them into the "
             "standard environment variables, such as AWS_ACCESS_KEY_ID and AWS_ENDPOINT_URL."
         )
     if not parts.netloc:
-        raise ConfigError(f"--storage {storage} names no bucket: expected {parts.scheme}://bucket/prefix. Correct it.")
+        raise ConfigError(f"{flag} {storage} names no bucket: expected {parts.scheme}://bucket/prefix. Correct it.")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
 
 
@@ -91,9 +95,7 @@ class Remote:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        parts = urlsplit(uri)
-        self._path = f"{parts.netloc}{parts.path}"
-        self._files = _filesystem(parts.scheme)
+        self._files, self._path = open_filesystem(uri)
 
     def probe(self, *, timeout_s: float = 0.0) -> None:
         """Writes, reads and deletes a small file.
@@ -166,7 +168,17 @@ def describe(error: OSError) -> str:
     return next((reason for sign, reason in _REASONS if sign in text), text[:300])
 
 
-def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":
+def open_filesystem(location: str) -> "tuple[pyarrow.fs.FileSystem, str]":
+    """Returns the file system of a location that `check_storage` returned, and the path on it."""
+    from pyarrow import fs
+
+    if not is_remote(location):
+        return fs.LocalFileSystem(), location
+    parts = urlsplit(location)
+    return _object_store(parts.scheme), f"{parts.netloc}{parts.path}"
+
+
+def _object_store(scheme: str) -> "pyarrow.fs.FileSystem":
     from pyarrow import fs
 
     if scheme == "gs":

@@ -19,7 +19,7 @@ from annlib.training import checkpoint
 from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import Interrupted, RunCallback
 from annlib.training.context import WorkerContext
-from annlib.training.engine import evaluate, fit, predict
+from annlib.training.engine import evaluate, fit, metric_names, predict
 from annlib.training.storage_patience import StoragePatience
 from annlib.training.tensorboard import TensorBoard
 from annlib.training.workload import Workload
@@ -35,7 +35,7 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
         float}, "metrics": {split: {name: value}}}; after an interruption, which left a
         checkpoint, {"interrupted", "progress": how far it is}.
     """
-    data = workload.load_data(config.data_dir)
+    data = workload.load(config)
     run = RunDirectory(config.run_path)
     # Layers then get the same names in every process, and a checkpoint tells whether it is of the same model.
     keras.utils.clear_session(free_memory=False)
@@ -43,13 +43,15 @@ def train_worker(config: RunConfig, workload: Workload, context: WorkerContext) 
     keras.config.set_floatx(config.precision)
     keras.config.set_dtype_policy(config.precision)
     with context.strategy.scope():
-        model = workload.build_model(data, config)
+        model = workload.build(data, config)
+        signature = workload.signature(data, model)
+        names = metric_names(model, signature.model_inputs(data.train.x), data.train.y)
+        workload.check_monitor(config, names)
         model.optimizer.build(model.trainable_variables)
     expected = checkpoint.identity(config, data, model)
     progress = checkpoint.restore(run.checkpoints, model, expected)
     if progress is None:
         progress = checkpoint.Progress(epoch=0, history=[], identity=expected)
-    signature = workload.signature(data)
     best = _best_checkpoint(config, context, run)
     started = time.perf_counter()
     try:
@@ -125,7 +127,8 @@ def _fit(
         # A run that a callback stopped does not go on.
         initial_epoch=config.epochs if progress.stopped else min(progress.epoch, config.epochs),
         initial_step=progress.step,
-        validation_data=(validation_x, data.validation.y),
+        validation_data=(validation_x, data.validation.y, data.validation.weight),
+        sample_weight=data.train.weight,
         callbacks=[*([] if tensorboard is None else [tensorboard]), *others, callback],
         seed=config.seed,
         verbose=0,
@@ -151,7 +154,9 @@ def _callbacks_on_a_monitor(config: RunConfig) -> list[keras.callbacks.Callback]
 
 def _evaluate(model: keras.Model, signature: Signature, split: Split, config: RunConfig) -> dict[str, float]:
     x, batch_size = signature.model_inputs(split.x), max(config.global_batch_size, 256)
-    metrics: dict[str, float] = evaluate(model, x, split.y, batch_size=batch_size, return_dict=True)
+    metrics: dict[str, float] = evaluate(
+        model, x, split.y, sample_weight=split.weight, batch_size=batch_size, return_dict=True
+    )
     return metrics
 
 
