@@ -148,6 +148,11 @@ class RunConfig(BaseModel):
         return "max" if any(part in self.monitor for part in _LARGER_IS_BETTER) else "min"
 
     @property
+    def identity(self) -> dict[str, Any]:
+        """What else decides about the model of one kind of workload and cannot change when a run goes on."""
+        return {}
+
+    @property
     def uses_ray(self) -> bool:
         """Workers of Ray train, not this process."""
         return self.num_workers[1] > 0

@@ -9,7 +9,7 @@ import numpy as np
 import annlib
 from annlib.artifacts import RunDirectory, check_can_be_written, replacing
 from annlib.errors import ConfigError, DataError, StorageError
-from annlib.loading import load
+from annlib.loading import load_core
 from annlib.samples import read_samples
 from annlib.signature import Signature
 
@@ -48,7 +48,7 @@ def predict_file(run: RunDirectory, input_path: Path, output_path: Path, *, over
             f"received {', '.join(samples.table.columns)}. Rename or remove them."
         )
     # Loss and optimizer are not needed, and an HDF5 file may have none.
-    model = load(run, compile=False)
+    model = load_core(run, signature, compile=False)
     outputs = annlib.predict(model, signature.model_inputs(samples.x))
     table = samples.table.assign(**_predictions(signature, outputs))
     try:
@@ -67,13 +67,20 @@ def prediction_columns(signature: Signature) -> tuple[str, ...]:
 
     - Classification: `class`, the index; `class_name`; `probability` of that class, empty where the model gives a
       score; then there is `score` too.
+    - Labels: `predicted_<label>`, 0 or 1, of each, then `probability_<label>` of each.
     - Regression: `predicted_<target name>`, in the unit of the target; all but letters, digits and `_` become `_`.
     """
     if signature.task == "regression":
-        target = re.sub(r"\W+", "_", signature.target_name or "target").strip("_")
-        return (f"predicted_{target or 'target'}",)
+        return (f"predicted_{_word(signature.target_name or 'target')}",)
+    if signature.output == "labels":
+        labels = [_word(name) for name in signature.class_names or ()]
+        return (*(f"predicted_{label}" for label in labels), *(f"probability_{label}" for label in labels))
     score = ("score",) if signature.output == "score" else ()
     return ("class", "class_name", "probability", *score)
+
+
+def _word(name: str) -> str:
+    return re.sub(r"\W+", "_", name).strip("_") or "target"
 
 
 def _predictions(signature: Signature, outputs: Any) -> dict[str, Any]:
@@ -81,6 +88,8 @@ def _predictions(signature: Signature, outputs: Any) -> dict[str, Any]:
     names = prediction_columns(signature)
     if signature.class_names is None:
         return {names[0]: columns[:, 0]}
+    if signature.output == "labels":
+        return dict(zip(names, [*signature.labels(outputs).T, *columns.T], strict=True))
     labels, probabilities = signature.classify(outputs)
     empty = np.full(len(labels), np.nan, columns.dtype)
     values = [labels, np.array(signature.class_names, dtype=object)[labels]]
@@ -107,8 +116,9 @@ def _write(table: "pd.DataFrame", signature: Signature, path: Path, ending: str)
     import pyarrow
     import pyarrow.parquet
 
-    # What a CSV holds was kept as text; the features are known to be numbers.
-    features = [name for name in signature.feature_names or () if name in table.columns]
+    # What a CSV holds was kept as text; the features are known to be numbers. Those of a table may be missing.
+    known = [] if signature.columns is not None else signature.feature_names or ()
+    features = [name for name in known if name in table.columns]
     numbers = {name: pd.to_numeric(table[name]) for name in features if pd.api.types.is_string_dtype(table[name])}
     content = pyarrow.Table.from_pandas(table.assign(**numbers), preserve_index=False)
     # pandas' notes would make it read the columns as pyarrow's types, because it was asked to read the input so.

@@ -16,6 +16,8 @@ from annlib.training.workload import Workload
 
 # As many as in the book's figure.
 _NUM_SAMPLES = 40
+# Of more labels nobody looks at all matrices.
+_MOST_LABELS = 9
 # Columns of TensorBoard's table of runs.
 _HYPERPARAMETERS = (
     "workload",
@@ -66,6 +68,7 @@ def write_tensorboard(
 
     write_pictures(run.tensorboard / "pictures", pictures)
     values = config.model_dump(mode="json", include=set(_HYPERPARAMETERS))
+    values |= {name: str(value) for name, value in config.identity.items()}
     hparams = {name: value for name, value in values.items() if value is not None}
     finals = {f"test/{name}": value for name, value in metrics["test"].items()}
     write_hparams(run.tensorboard / "hparams", hparams=hparams, metrics=finals, run_name=config.name)
@@ -76,6 +79,9 @@ def _draw_classification(
 ) -> None:
     from annlib.reporting.plots import plot_confusion_matrix, plot_samples, plot_worst_mistakes
 
+    if signature.output == "labels":
+        _draw_labels(data, class_names, signature.labels(outputs), directory)
+        return
     predicted, _ = signature.classify(outputs)
     plot_confusion_matrix(data.test.y, predicted, class_names, directory / "confusion_matrix.png")
     if data.test.x.ndim < 3:
@@ -87,6 +93,16 @@ def _draw_classification(
     if signature.output == "probabilities":
         images = (data.test.x / white).astype(np.float32)
         plot_worst_mistakes(images, data.test.y, outputs, class_names, directory / "worst_mistakes.png")
+
+
+def _draw_labels(data: Dataset, names: tuple[str, ...], predicted: npt.NDArray[np.int64], directory: Path) -> None:
+    from annlib.reporting.plots import plot_confusion_matrix
+
+    for index, name in list(enumerate(names))[:_MOST_LABELS]:
+        path = directory / f"confusion_matrix_{index + 1}.png"
+        truth, found = data.test.y[:, index], predicted[:, index]
+        title = f"{name}: accuracy {np.mean(truth == found):.4f}"
+        plot_confusion_matrix(truth, found, ("no", "yes"), path, title=title)
 
 
 def _draw_regression(data: Dataset, outputs: npt.NDArray[Any], directory: Path) -> None:

@@ -78,6 +78,9 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
         console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
         _print_results(console, finished, config)
         return 0
+    notes = data.notes
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     del data
     for path in damaged:
         console.print(f"checkpoint {path} is damaged and is passed over", highlight=False, soft_wrap=True)
@@ -102,7 +105,7 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
                 result = _train_on_ray(config, workload, storage, display, interrupts, console)
             else:
                 result = _train_here(config, workload, storage, display, interrupts)
-        return _finish(config, workload, run, result, interrupts, console)
+        return _finish(config, workload, run, {**result, "notes": notes}, interrupts, console)
 
 
 def _prepare_devices(config: RunConfig) -> None:
@@ -181,6 +184,7 @@ def _finish(
         "seconds": result["seconds"],
         "samples_per_s": result["samples_per_s"],
         "num_workers": config.num_workers[1],
+        **({"notes": result["notes"]} if result["notes"] else {}),
         **{name: result[name] for name in ("attempts", "restarts", "world_sizes") if name in result},
         "versions": {"python": platform.python_version(), **_versions()},
     }

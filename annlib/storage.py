@@ -175,10 +175,10 @@ def open_filesystem(location: str) -> "tuple[pyarrow.fs.FileSystem, str]":
     if not is_remote(location):
         return fs.LocalFileSystem(), location
     parts = urlsplit(location)
-    return _object_store(parts.scheme), f"{parts.netloc}{parts.path}"
+    return _filesystem(parts.scheme), f"{parts.netloc}{parts.path}"
 
 
-def _object_store(scheme: str) -> "pyarrow.fs.FileSystem":
+def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":
     from pyarrow import fs
 
     if scheme == "gs":

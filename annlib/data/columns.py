@@ -12,6 +12,8 @@ from pydantic import ConfigDict
 Kind = Literal["number", "boolean", "date", "category"]
 
 DATE_PARTS = ("year", "month", "day", "weekday", "hour")
+# What stands for a date that is missing, the least int64.
+MISSING_DATE = -(2**63)
 # Up to this many codes a category is one-hot, from there on it is embedded.
 MOST_ONE_HOT = 16
 

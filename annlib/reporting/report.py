@@ -113,6 +113,8 @@ def _main(
     diagram = found.pop(_DIAGRAM, None)
     order = [name for name in CAPTIONS if name in found] + [name for name in found if name not in CAPTIONS]
     parts = [_figures(metrics, rows, config, best), section("Metrics", _metrics_table(metrics))]
+    if metrics.get("notes"):
+        parts.append(section("Data", element("ul", *(element("li", str(note)) for note in metrics["notes"]))))
     if run.learning_curves.is_file():
         caption, description = "Training solid, validation dashed.", "Curves of the metrics over the epochs."
         parts.append(section("Learning curves", _figure(run.learning_curves, caption, description)))

@@ -80,6 +80,7 @@ def identity(config: RunConfig, data: Dataset, model: "keras.Model | None" = Non
         "learning_rate_schedule": config.learning_rate_schedule,
         # A schedule reaches its end with the last epoch, so that more epochs are another training.
         **({} if config.learning_rate_schedule == "constant" else {"epochs": config.epochs}),
+        **config.identity,
         "data_fingerprint": data.fingerprint,
     }
 

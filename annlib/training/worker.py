@@ -12,6 +12,9 @@ import numpy as np
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.data import Dataset, Split
+from annlib.data.columns import Columns
+from annlib.loading import load
+from annlib.models.tabular import raw_model
 from annlib.reporting.diagram import model_summary, plot_model_diagram
 from annlib.reporting.neurons import plot_decision_boundary
 from annlib.signature import Signature
@@ -162,10 +165,11 @@ def _evaluate(model: keras.Model, signature: Signature, split: Split, config: Ru
 
 def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunConfig, run: RunDirectory) -> None:
     """Writes the model, and what only the model can tell: its layers, predictions, decision boundary."""
+    whole = model if data.columns is None else _raw_model(model, data.columns, run)
     for name in config.formats:
         path = run.model.with_suffix(f".{name}")
         temporary = run.path / f".model.tmp.{name}"
-        model.save(temporary)
+        whole.save(temporary)
         temporary.replace(path)
     run.pictures.mkdir(exist_ok=True)
     write_atomically(run.signature, signature.to_json().encode())
@@ -175,7 +179,9 @@ def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunCo
     content = io.BytesIO()
     np.save(content, predict(model, signature.model_inputs(data.test.x)))
     write_atomically(run.predictions, content.getvalue())
-    if data.class_names is not None and data.feature_names is not None and len(data.feature_names) == 2:
+    # Encoded columns have no unit that a person knows.
+    is_plane = data.feature_names is not None and len(data.feature_names) == 2 and data.columns is None
+    if data.class_names is not None and data.feature_names is not None and is_plane:
         plot_decision_boundary(
             data.train.x,
             data.train.y,
@@ -184,3 +190,14 @@ def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunCo
             data.class_names,
             run.pictures / "decision_boundary.png",
         )
+
+
+def _raw_model(model: keras.Model, columns: Columns, run: RunDirectory) -> keras.Model:
+    """Returns the model of raw rows around a copy of `model`."""
+    temporary = run.path / ".model.tmp.keras"
+    model.save(temporary)
+    # Of a copy outside of the strategy: where a new variable would be the same on all workers, this one alone waits.
+    try:
+        return raw_model(load(temporary, compile=False), columns, compiled=model)
+    finally:
+        temporary.unlink()

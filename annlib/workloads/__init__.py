@@ -13,6 +13,7 @@ from annlib.workloads import (
     digits,
     fashion_mnist,
     iris_perceptron,
+    table,
     wide_deep_housing,
 )
 
@@ -24,6 +25,7 @@ _ALL = (
     iris_perceptron.WORKLOAD,
     digits.WORKLOAD,
     diabetes.WORKLOAD,
+    table.WORKLOAD,
 )
 WORKLOADS = {workload.name: workload for workload in _ALL}
 
