@@ -147,6 +147,41 @@ class Dataset:
     columns: Columns | None = None
     notes: tuple[str, ...] = ()
 
+    @classmethod
+    def from_arrays(
+        cls, x: npt.NDArray[Any], y: npt.NDArray[Any], *, class_names: tuple[str, ...] | None = None, seed: int = 42
+    ) -> Self:
+        """Split at random: a quarter for the test, a quarter of the rest for validation.
+
+        Args:
+            x: Inputs, shape (n, ...).
+            y: Targets, shape (n, ...); class numbers where there are class names.
+            class_names: Name of each class, of which every split then has its share; None for a regression.
+            seed: Seed of the split.
+
+        Raises:
+            DataError: There are too few examples, of a class or in all, or the arrays are not as `Split` wants them.
+        """
+        from sklearn.model_selection import train_test_split
+
+        def halves(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
+            try:
+                return train_test_split(x, y, random_state=seed, stratify=y if class_names is not None else None)
+            except ValueError as error:
+                raise DataError(
+                    f"the arrays cannot be split; expected as many of x as of y, and some of each class for each of 3 "
+                    f"splits; received shapes {x.shape} and {y.shape}: {error}; give Dataset three splits of your own"
+                ) from None
+
+        x_rest, x_test, y_rest, y_test = halves(x, y)
+        x_train, x_validation, y_train, y_validation = halves(x_rest, y_rest)
+        return cls(
+            train=Split(x=x_train, y=y_train),
+            validation=Split(x=x_validation, y=y_validation),
+            test=Split(x=x_test, y=y_test),
+            class_names=class_names,
+        )
+
     def __post_init__(self) -> None:
         for name, array in self._arrays():
             reference = getattr(self.train, name[-1])

@@ -15,12 +15,20 @@ import numpy.typing as npt
 from annlib.data.columns import Columns
 from annlib.errors import DataError
 from annlib.models.mlp import check_hidden, hidden_layers, regression_metrics
-from annlib.models.tabular_layers import DateParts, OneHotColumns, StandardizeColumns, StandardizedLoss
+from annlib.models.tabular_layers import (
+    DateParts,
+    JoinColumns,
+    OneHotColumns,
+    SelectColumns,
+    StandardizeColumns,
+    StandardizedLoss,
+)
 from annlib.models.targets import ClassificationTask
 
 MOST_DIMENSIONS = 32
-_CORE = "encoded_table"
-_STANDARDIZE = "standardize"
+# Of the layers around, which stand beside inputs with the names of columns.
+_PREFIX = "annlib_"
+_CORE = f"{_PREFIX}core"
 
 
 def embedding_dimensions(num_codes: int) -> int:
@@ -99,23 +107,24 @@ def raw_model(core: keras.Model, columns: Columns, *, compiled: keras.Model) -> 
         compiled: the trained model, whose loss, metrics and state of the optimizer the model gets.
     """
     inputs, numbers, codes = {}, [], []
-    for name, column in zip(input_names(columns), columns.columns, strict=True):
+    for index, (name, column) in enumerate(zip(input_names(columns), columns.columns, strict=True)):
         dtype = {"category": "string", "date": "int64"}.get(column.kind, "float64")
         inputs[name] = raw = keras.Input((1,), dtype=dtype, name=name)
         if column.kind == "category":
             known = [*([""] if column.has_missing else []), *column.values]
-            lookup = keras.layers.StringLookup(vocabulary=known, num_oov_indices=1, name=f"code of {name}")
-            codes.append(keras.ops.cast(lookup(raw), "float32"))
+            lookup = keras.layers.StringLookup(vocabulary=known, num_oov_indices=1, name=f"{_PREFIX}code_{index}")
+            codes.append(lookup(raw))
+        elif column.kind == "date":
+            numbers.append(DateParts(column.parts, name=f"{_PREFIX}parts_{index}")(raw))
         else:
-            numbers.append(DateParts(column.parts, name=f"parts of {name}")(raw) if column.kind == "date" else raw)
+            numbers.append(raw)
     means = [mean for column in columns.columns for mean in column.means]
     scales = [scale for column in columns.columns for scale in column.scales]
-    standardized = []
+    parts = list(codes)
     if numbers:
-        joined = keras.ops.concatenate(numbers, axis=-1) if len(numbers) > 1 else numbers[0]
-        standardized = [StandardizeColumns(means, scales, name=_STANDARDIZE)(joined)]
-    parts = [*standardized, *codes]
-    encoded = keras.ops.concatenate(parts, axis=-1) if len(parts) > 1 else parts[0]
+        joined = JoinColumns("float64", name=f"{_PREFIX}numbers")(numbers)
+        parts.insert(0, StandardizeColumns(means, scales, name=f"{_PREFIX}standardize")(joined))
+    encoded = JoinColumns("float32", name=f"{_PREFIX}encoded")(parts)
     model = keras.Model(inputs, core(encoded), name="raw_table")
     model.compile_from_config(compiled.get_compile_config())
     for variable, trained in zip(model.optimizer.variables, compiled.optimizer.variables, strict=True):
@@ -124,13 +133,15 @@ def raw_model(core: keras.Model, columns: Columns, *, compiled: keras.Model) -> 
 
 
 def input_names(columns: Columns) -> list[str]:
-    """Returns the name of each input of the model of raw rows: the column's, or `column_<number>` where Keras objects.
+    """Returns the name of each input of the model of raw rows: the column's, or `annlib_column_<number>`.
 
-    It allows no slash, no empty name, and none of another layer.
+    That is where Keras objects: it allows no slash, no empty name, and none of another layer.
     """
-    taken = ("", _CORE, _STANDARDIZE)
     names = enumerate(columns.raw_names)
-    return [f"column_{index}" if "/" in name or name in taken else name for index, name in names]
+    return [
+        f"{_PREFIX}column_{index}" if not name or "/" in name or name.startswith(_PREFIX) else name
+        for index, name in names
+    ]
 
 
 def core_of(model: keras.Model) -> keras.Model:
@@ -144,18 +155,19 @@ def core_of(model: keras.Model) -> keras.Model:
 def _parts(encoded: Any, columns: Columns, *, embed_all: bool) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
     """Returns numbers, one-hot, embeddings of categories with many values, embeddings of all categories."""
     first = columns.num_numbers
-    numbers = [encoded[:, :first]] if first else []
+    numbers = [SelectColumns(0, first, name="numbers")(encoded)] if first else []
     small = [index for index, column in enumerate(columns.categories) if not column.is_embedded]
     one_hot = []
     if small:
-        codes = keras.ops.take(encoded, [first + index for index in small], axis=1)
-        one_hot = [OneHotColumns([columns.categories[index].num_codes for index in small], name="one_hot")(codes)]
+        sizes = [columns.categories[index].num_codes for index in small]
+        one_hot = [OneHotColumns([first + index for index in small], sizes, name="one_hot")(encoded)]
     embedded, all_embedded = [], []
     for index, column in enumerate(columns.categories):
         if not (column.is_embedded or embed_all):
             continue
         layer = keras.layers.Embedding(column.num_codes, embedding_dimensions(column.num_codes))
-        vectors = layer(encoded[:, first + index])
+        codes = SelectColumns(first + index, first + index + 1, name=f"codes_{index}")(encoded)
+        vectors = keras.layers.Flatten()(layer(codes))
         all_embedded.append(vectors)
         if column.is_embedded:
             embedded.append(vectors)

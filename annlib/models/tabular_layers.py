@@ -16,25 +16,70 @@ class OneHotColumns(keras.layers.Layer):  # type: ignore[misc]  # Keras has no t
     """One-hot of several columns of codes side by side; code 0, an unseen value, is all zeros.
 
     Args:
-        num_codes: codes of each column, 0 included, 2 or more.
+        columns: where the codes stand in the array.
+        num_codes: codes of each of these columns, 0 included, 2 or more.
 
-    Args of the call: codes, shape (batch, len(num_codes)); gives shape (batch, sum of num_codes - 1).
+    Args of the call: shape (batch, n); gives shape (batch, sum of num_codes - 1).
     """
 
-    def __init__(self, num_codes: Sequence[int], **options: Any) -> None:
+    def __init__(self, columns: Sequence[int], num_codes: Sequence[int], **options: Any) -> None:
         super().__init__(**options)
-        self.num_codes = tuple(num_codes)
-        self._columns = np.repeat(np.arange(len(self.num_codes)), np.array(self.num_codes) - 1)
+        self.columns, self.num_codes = tuple(columns), tuple(num_codes)
+        self._columns = np.repeat(np.array(self.columns), np.array(self.num_codes) - 1)
         self._codes = np.concatenate([np.arange(1, number) for number in self.num_codes])
 
-    def call(self, codes: Any) -> Any:
+    def call(self, encoded: Any) -> Any:
         """Returns the one-hot of each column."""
-        spread = keras.ops.take(codes, self._columns, axis=1)
-        return keras.ops.cast(keras.ops.equal(spread, keras.ops.cast(self._codes, codes.dtype)), self.compute_dtype)
+        spread = keras.ops.take(encoded, self._columns, axis=1)
+        return keras.ops.cast(keras.ops.equal(spread, keras.ops.cast(self._codes, encoded.dtype)), self.compute_dtype)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments."""
-        return {**super().get_config(), "num_codes": list(self.num_codes)}
+        return {**super().get_config(), "columns": list(self.columns), "num_codes": list(self.num_codes)}
+
+
+@keras.saving.register_keras_serializable("annlib")
+class SelectColumns(keras.layers.Layer):  # type: ignore[misc]
+    """The columns from `first` to before `last`.
+
+    Args of the call: shape (batch, n); gives shape (batch, last - first).
+    """
+
+    def __init__(self, first: int, last: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.first, self.last = first, last
+
+    def call(self, encoded: Any) -> Any:
+        """Returns the columns."""
+        return encoded[:, self.first : self.last]
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {**super().get_config(), "first": self.first, "last": self.last}
+
+
+@keras.saving.register_keras_serializable("annlib")
+class JoinColumns(keras.layers.Layer):  # type: ignore[misc]
+    """Columns side by side, all of the type `to`.
+
+    Args of the call: a list of shapes (batch, n_i) of any numeric types; gives shape (batch, sum of n_i).
+    """
+
+    def __init__(self, to: str, **options: Any) -> None:
+        super().__init__(autocast=False, **options)
+        self.to = to
+
+    def call(self, parts: Any) -> Any:
+        """Returns the array."""
+        return keras.ops.concatenate([keras.ops.cast(part, self.to) for part in parts], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {**_without_autocast(super().get_config()), "to": self.to}
+
+
+def _without_autocast(config: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name != "autocast"}
 
 
 @keras.saving.register_keras_serializable("annlib")
@@ -61,8 +106,7 @@ class StandardizeColumns(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments."""
-        config = {name: value for name, value in super().get_config().items() if name != "autocast"}
-        return {**config, "means": list(self.means), "scales": list(self.scales)}
+        return {**_without_autocast(super().get_config()), "means": list(self.means), "scales": list(self.scales)}
 
 
 @keras.saving.register_keras_serializable("annlib")
@@ -108,8 +152,7 @@ class DateParts(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments."""
-        config = {name: value for name, value in super().get_config().items() if name != "autocast"}
-        return {**config, "parts": list(self.parts)}
+        return {**_without_autocast(super().get_config()), "parts": list(self.parts)}
 
 
 @keras.saving.register_keras_serializable("annlib")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.errors import ConfigError
+from annlib.loading import import_keras
 from annlib.signature import Output, Signature
 from annlib.training import own_code
 
@@ -122,6 +123,8 @@ def import_workload(origin: own_code.Origin) -> Workload:
     Raises:
         ConfigError: the file, module or name does not exist, is no `Workload`, or the import fails.
     """
+    # The user's code will, and TensorFlow would then tell on the terminal about CUDA and CPU flags.
+    import_keras()
     module, name = own_code.import_module(origin), origin.attribute
     found = getattr(module, name, None)
     if isinstance(found, Workload):
