@@ -61,14 +61,15 @@ def parse_workload(
     for config_class in {workload.config_class for workload in WORKLOADS.values()}:
         add_run_flags(first, config_class)
     found = first.parse_known_args(arguments)[0]
-    if found.workload is not None and found.named is not None:
-        first.error(f"expected one workload, received {found.workload} and {found.named}")
-    name = found.workload or found.named
+    # Before the strict look, what follows a flag of the user's own may be taken for a workload.
+    name = found.named or found.workload
     workload = None if name is None else find(name)
     parser = Parser(prog=prog, description=description)
     _add_workload(parser)
     add_run_flags(parser, RunConfig if workload is None else workload.config_class)
     values = parser.parse_args(arguments)
+    if values.workload is not None and values.named is not None:
+        parser.error(f"expected one workload, received {values.workload} and {values.named}")
     values.workload = name
     if workload is None and not values.list:
         parser.error("expected a workload, received none; for example `jobs/train.py digits`")

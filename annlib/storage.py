@@ -174,8 +174,8 @@ def open_filesystem(location: str) -> "tuple[pyarrow.fs.FileSystem, str]":
 
     if not is_remote(location):
         return fs.LocalFileSystem(), location
-    parts = urlsplit(location)
-    return _filesystem(parts.scheme), f"{parts.netloc}{parts.path}"
+    scheme, _, path = location.partition("://")
+    return _filesystem(scheme), path
 
 
 def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":

@@ -25,7 +25,7 @@ def read_table(pattern: str) -> pa.Table:
 
     Args:
         pattern: an absolute path or a URI: a file, a directory of Parquet files, or either with `*`, `?`, `[...]`,
-            and `**` for any directories.
+            and `**` for any directories. In a URI, `?` is none of them: `check_storage` takes it for options.
 
     Raises:
         DataError: nothing is found, a file cannot be read or is of another kind, the files have different columns, a
