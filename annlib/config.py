@@ -4,12 +4,14 @@ A value comes from the command line, else from an `ANNLIB_*` environment variabl
 the workload's defaults. A key that nobody knows is an error wherever it stands.
 """
 
+import csv
 import datetime
 import difflib
+import io
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -155,7 +157,7 @@ class RunConfig(BaseModel):
     @field_validator("formats", mode="before")
     @classmethod
     def _split_formats(cls, formats: Any) -> Any:
-        return tuple(formats.split(",")) if isinstance(formats, str) else formats
+        return split_values(formats)
 
     @field_validator("reduce_lr_patience")
     @classmethod
@@ -171,6 +173,11 @@ class RunConfig(BaseModel):
         if self.monitor_mode != "auto":
             return self.monitor_mode
         return "max" if any(part in self.monitor for part in _LARGER_IS_BETTER) else "min"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What else decides about the model of one kind of workload and cannot change when a run goes on."""
+        return {}
 
     @property
     def uses_ray(self) -> bool:
@@ -200,6 +207,7 @@ def load_config(
     defaults: Mapping[str, Any],
     config_file: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    config_class: type[RunConfig] = RunConfig,
 ) -> RunConfig:
     """Puts the configuration together and checks it.
 
@@ -208,12 +216,13 @@ def load_config(
         defaults: values of the workload.
         config_file: YAML file with values by field name.
         environment: environment variables; those of the process when None.
+        config_class: the workload's kind of configuration.
 
     Raises:
         ConfigError: the first wrong value: which, where it stands, what was expected and received, what to do.
     """
     file_values = read_yaml(config_file, flag="--config") if config_file is not None else {}
-    environment_values = _read_environment(os.environ if environment is None else environment)
+    environment_values = _read_environment(os.environ if environment is None else environment, config_class)
     values: dict[str, Any] = {}
     places: dict[str, str] = {}
     for place, source in (
@@ -225,9 +234,21 @@ def load_config(
         values.update(source)
         places.update(dict.fromkeys(source, place))
     try:
-        return RunConfig.model_validate(values)
+        return config_class.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(_describe(error, places)) from None
+        raise ConfigError(_describe(error, places, config_class)) from None
+
+
+def split_values(value: Any) -> Any:
+    """Returns the values of `a,b` as a tuple; one with a comma in it stands between double quotes. A list stays."""
+    return tuple(next(csv.reader([value]), ())) if isinstance(value, str) else value
+
+
+def join_values(values: Iterable[Any]) -> str:
+    """Returns the text that `split_values` splits."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
 
 
 class _YamlLoader(yaml.SafeLoader):
@@ -265,8 +286,8 @@ def read_yaml(path: Path, *, flag: str) -> dict[str, Any]:
     return content
 
 
-def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    fields = {ENVIRONMENT_PREFIX + name.upper(): name for name in RunConfig.model_fields if name != "workload"}
+def _read_environment(environment: Mapping[str, str], config_class: type[RunConfig]) -> dict[str, str]:
+    fields = {ENVIRONMENT_PREFIX + name.upper(): name for name in config_class.model_fields if name != "workload"}
     found = {}
     for variable, value in environment.items():
         if not variable.startswith(ENVIRONMENT_PREFIX) or variable in _OTHER_VARIABLES:
@@ -280,14 +301,14 @@ def _read_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _describe(error: ValidationError, places: Mapping[str, str]) -> str:
+def _describe(error: ValidationError, places: Mapping[str, str], config_class: type[RunConfig]) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "configuration"
     place = places.get(name, "the command line")
     if first["type"] == "extra_forbidden":
         return (
-            f"{name!r} from {place} is unknown{did_you_mean(name, RunConfig.model_fields)}: expected one of "
-            f"{', '.join(RunConfig.model_fields)}. Correct or remove it."
+            f"{name!r} from {place} is unknown{did_you_mean(name, config_class.model_fields)}: expected one of "
+            f"{', '.join(config_class.model_fields)}. Correct or remove it."
         )
     if first["type"] == "missing":
         return f"{name} is missing: expected a value. Give --{name.replace('_', '-')}."
@@ -300,7 +321,7 @@ def _describe(error: ValidationError, places: Mapping[str, str]) -> str:
     )
 
 
-def did_you_mean(name: str, known: Any) -> str:
-    """Returns " (did you mean NAME?)" with the known name that is nearest, else nothing."""
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns the known name that is nearest, as ` (did you mean NAME?)`; nothing where none is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -14,7 +14,7 @@ from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.data import Split
 from annlib.errors import CheckpointError
-from annlib.loading import import_keras, load, read_config
+from annlib.loading import import_keras, load_core, read_config
 from annlib.signature import Signature
 from annlib.workloads import find
 
@@ -43,10 +43,16 @@ def evaluate_run(run: RunDirectory, *, split: SplitName = "test", data_dir: Path
         ConfigError: the workload is unknown.
         DataError: the data is not found, or the model's output is not finite.
     """
-    config = read_config(run)
+    config = read_config(run, lambda name: find(name).config_class)
     workload = find(config.workload)
     signature = Signature.read(run.signature)
-    part = getattr(workload.load_data(config.data_dir if data_dir is None else data_dir), split)
+    data = workload.load(config if data_dir is None else config.model_copy(update={"data_dir": data_dir}))
+    part = getattr(data, split)
+    if data.columns != signature.columns:
+        raise CheckpointError(
+            f"the data of {run.path} has changed since the training: expected the columns and values of then, received "
+            "others. Give the old data, or train again under another name."
+        )
     if part.x.shape[1:] != signature.input_shape:
         raise CheckpointError(
             f"the model of {run.path} does not fit the data: expected samples of shape {signature.input_shape}, "
@@ -61,6 +67,9 @@ def evaluate_run(run: RunDirectory, *, split: SplitName = "test", data_dir: Path
         "num_samples": len(part),
         "metrics": metrics,
     }
+    if signature.output == "labels":
+        labels = signature.labels(outputs)
+        return {**figures, **label_figures(part.y, labels, signature.class_names or ())}
     if signature.class_names is not None:
         labels, _ = signature.classify(outputs)
         return {**figures, **classification_figures(part.y, labels, signature.class_names)}
@@ -86,15 +95,38 @@ def classification_figures(labels: npt.ArrayLike, predicted: npt.ArrayLike, clas
 
     true, found = np.ravel(labels), np.ravel(predicted)
     columns = precision_recall_fscore_support(true, found, labels=range(len(class_names)), zero_division=0)
-    rows = [
+    rows = _rows(class_names, columns)
+    return {"accuracy": float(accuracy_score(true, found)), "macro": _macro(rows), "classes": rows}
+
+
+def label_figures(labels: npt.ArrayLike, predicted: npt.ArrayLike, names: Sequence[str]) -> Figures:
+    """Returns the figures of `classification_figures` for each label, by scikit-learn.
+
+    Args:
+        labels: 0 and 1, shape (n, len(names)).
+        predicted: the predicted ones.
+        names: name of each label.
+
+    Returns:
+        As `classification_figures`; the accuracy is the share of right labels, the support the samples that have it.
+    """
+    from sklearn.metrics import precision_recall_fscore_support
+
+    true, found = np.asarray(labels), np.asarray(predicted)
+    columns = precision_recall_fscore_support(true, found, zero_division=0)
+    rows = _rows(names, columns)
+    return {"accuracy": float(np.mean(true == found)), "macro": _macro(rows), "classes": rows}
+
+
+def _rows(names: Sequence[str], columns: Sequence[npt.NDArray[Any]]) -> list[dict[str, Any]]:
+    return [
         {"name": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(support)}
-        for name, p, r, f, support in zip(class_names, *columns, strict=True)
+        for name, p, r, f, support in zip(names, *columns, strict=True)
     ]
-    return {
-        "accuracy": float(accuracy_score(true, found)),
-        "macro": {key: float(np.mean([row[key] for row in rows])) for key in ("precision", "recall", "f1")},
-        "classes": rows,
-    }
+
+
+def _macro(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    return {key: float(np.mean([row[key] for row in rows])) for key in ("precision", "recall", "f1")}
 
 
 def regression_figures(
@@ -176,9 +208,9 @@ def _compute_metrics(
     # What loss and metrics count in.
     keras.config.set_floatx(config.precision)
     try:
-        model = load(run)
+        model = load_core(run, signature)
         x, batch_size = signature.model_inputs(part.x), max(config.global_batch_size, 256)
-        metrics = annlib.evaluate(model, x, part.y, batch_size=batch_size, return_dict=True)
+        metrics = annlib.evaluate(model, x, part.y, sample_weight=part.weight, batch_size=batch_size, return_dict=True)
     finally:
         keras.config.set_floatx(before)
     return model, {name: float(value) for name, value in metrics.items()}

@@ -10,7 +10,7 @@ import tempfile
 import textwrap
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from annlib import hdf5
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.errors import CheckpointError, StorageError
+from annlib.signature import Signature
 from annlib.storage import Remote, check_storage, describe, is_remote
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ def load(
     import_keras()
     import keras
 
-    # Registers annlib's own losses.
-    import annlib.models.losses  # noqa: F401
+    # Registers annlib's own layers and losses.
+    import annlib.models.losses
+    import annlib.models.tabular_layers  # noqa: F401
 
     is_compiled = compile and bool(training_config)
     try:
@@ -87,6 +89,19 @@ def load(
             f"{textwrap.shorten(reason, 300, placeholder=' ...')} Import what registers its classes or pass "
             "custom_objects, or restore the file."
         ) from error
+
+
+def load_core(run: RunDirectory, signature: Signature, *, compile: bool = True) -> "keras.Model":
+    """Returns what takes the signature's arrays: the model of a run; of a table, the model of encoded columns in it.
+
+    Raises as `load`.
+    """
+    model = load(run, compile=compile)
+    if signature.columns is None:
+        return model
+    from annlib.models.tabular import core_of
+
+    return core_of(model)
 
 
 def open_run(path: str | os.PathLike[str]) -> RunDirectory:
@@ -135,14 +150,21 @@ def local_copy(location: str) -> Path:
     return directory / name if is_file else directory
 
 
-def read_config(run: RunDirectory) -> RunConfig:
+def read_config(run: RunDirectory, find_class: Callable[[str], type[RunConfig]] = lambda _: RunConfig) -> RunConfig:
     """Returns the configuration a run was trained with.
+
+    Args:
+        run: the run directory.
+        find_class: returns the kind of configuration of a workload's name.
 
     Raises:
         StorageError: it is missing or damaged.
     """
     try:
-        return RunConfig.model_validate(yaml.safe_load(run.config.read_text(encoding="utf-8")))
+        values = yaml.safe_load(run.config.read_text(encoding="utf-8"))
+        name = values.get("workload") if isinstance(values, dict) else None
+        config_class = find_class(name) if isinstance(name, str) else RunConfig
+        return config_class.model_validate(values)
     except OSError as error:
         reason = str(error.strerror)
     except ValidationError as error:

@@ -11,10 +11,13 @@ import numpy.typing as npt
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.data import Dataset
+from annlib.signature import Signature
 from annlib.training.workload import Workload
 
 # As many as in the book's figure.
 _NUM_SAMPLES = 40
+# Of more labels nobody looks at all matrices.
+_MOST_LABELS = 9
 # Columns of TensorBoard's table of runs.
 _HYPERPARAMETERS = (
     "workload",
@@ -50,12 +53,13 @@ def draw_pictures(run: RunDirectory, config: RunConfig, workload: Workload) -> d
     # What Ray workers left on an object store comes without empty directories.
     run.pictures.mkdir(exist_ok=True)
     plot_learning_curves(run.read_history(), run.learning_curves, title=f"{config.workload}: {config.name}")
-    data = workload.load_data(config.data_dir)
+    data = workload.load(config)
+    signature = Signature.read(run.signature)
     outputs = np.load(run.predictions, allow_pickle=False)
     if data.class_names is None:
         _draw_regression(data, outputs, run.pictures)
     else:
-        _draw_classification(data, data.class_names, outputs, workload, run.pictures)
+        _draw_classification(data, data.class_names, outputs, signature, run.pictures)
     return {path.stem: path for path in sorted(run.pictures.glob("*.png"))}
 
 
@@ -67,17 +71,21 @@ def write_tensorboard(
 
     write_pictures(run.tensorboard / "pictures", pictures)
     values = config.model_dump(mode="json", include=set(_HYPERPARAMETERS))
+    values |= {name: str(value) for name, value in config.identity.items()}
     hparams = {name: value for name, value in values.items() if value is not None}
     finals = {f"test/{name}": value for name, value in metrics["test"].items()}
     write_hparams(run.tensorboard / "hparams", hparams=hparams, metrics=finals, run_name=config.name)
 
 
 def _draw_classification(
-    data: Dataset, class_names: tuple[str, ...], outputs: npt.NDArray[Any], workload: Workload, directory: Path
+    data: Dataset, class_names: tuple[str, ...], outputs: npt.NDArray[Any], signature: Signature, directory: Path
 ) -> None:
     from annlib.reporting.plots import plot_confusion_matrix, plot_samples, plot_worst_mistakes
 
-    predicted, _ = workload.signature(data).classify(outputs)
+    if signature.output == "labels":
+        _draw_labels(data, class_names, signature.labels(outputs), directory)
+        return
+    predicted, _ = signature.classify(outputs)
     plot_confusion_matrix(data.test.y, predicted, class_names, directory / "confusion_matrix.png")
     if data.test.x.ndim < 3:
         return
@@ -85,9 +93,19 @@ def _draw_classification(
     white = float(data.train.x.max())
     first = slice(_NUM_SAMPLES)
     plot_samples(data.train.x[first] / white, data.train.y[first], class_names, directory / "samples.png")
-    if workload.output == "probabilities":
+    if signature.output == "probabilities":
         images = (data.test.x / white).astype(np.float32)
         plot_worst_mistakes(images, data.test.y, outputs, class_names, directory / "worst_mistakes.png")
+
+
+def _draw_labels(data: Dataset, names: tuple[str, ...], predicted: npt.NDArray[np.int64], directory: Path) -> None:
+    from annlib.reporting.plots import plot_confusion_matrix
+
+    for index, name in list(enumerate(names))[:_MOST_LABELS]:
+        path = directory / f"confusion_matrix_{index + 1}.png"
+        truth, found = data.test.y[:, index], predicted[:, index]
+        title = f"{name}: accuracy {np.mean(truth == found):.4f}"
+        plot_confusion_matrix(truth, found, ("no", "yes"), path, title=title)
 
 
 def _draw_regression(data: Dataset, outputs: npt.NDArray[Any], directory: Path) -> None:

@@ -68,16 +68,19 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
                 f"{config.location} is {kind}, no run: expected a new name or that of a run, received one that "
                 "jobs/tune.py made. Give another --name."
             )
-    data = workload.load_data(config.data_dir)
+    data = workload.load(config)
     resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()
     num_done = len(run.read_history()) if finished is not None else 0
     if finished is not None and (num_done >= config.epochs or finished["stopped_early"]):
         if not run.report.exists():
-            write_report(run, workload_description=workload.description)
+            write_report(run, workload_description=workload.description, config_class=workload.config_class)
         console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
         _print_results(console, finished, config)
         return 0
+    notes = data.notes
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     del data
     for path in damaged:
         console.print(f"checkpoint {path} is damaged and is passed over", highlight=False, soft_wrap=True)
@@ -97,12 +100,12 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
         stack.enter_context(log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
         interrupts = stack.enter_context(collect_signals(console))
-        with RunDisplay(console, epochs=config.epochs, metric=workload.metrics[0]) as display:
+        with RunDisplay(console, epochs=config.epochs, metrics=workload.metrics) as display:
             if config.uses_ray:
                 result = _train_on_ray(config, workload, storage, display, interrupts, console)
             else:
                 result = _train_here(config, workload, storage, display, interrupts)
-        return _finish(config, workload, run, result, interrupts, console)
+        return _finish(config, workload, run, {**result, "notes": notes}, interrupts, console)
 
 
 def _prepare_devices(config: RunConfig) -> None:
@@ -178,7 +181,7 @@ def _finish(
     results.write_tensorboard(run, config, pictures, result["metrics"])
     # A run with this file is a finished one; the report reads it.
     write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
-    write_report(run, workload_description=workload.description)
+    write_report(run, workload_description=workload.description, config_class=workload.config_class)
     _print_results(console, metrics, config)
     return 0
 

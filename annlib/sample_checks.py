@@ -24,7 +24,7 @@ def check_takes_tables(path: Path, signature: Signature) -> None:
 
 def check_columns(path: Path, columns: list[str], signature: Signature) -> tuple[str, ...]:
     """Returns the names of the features; raises DataError where one is not in the table, or a name is there twice."""
-    names = signature.feature_names or ()
+    names = (signature.feature_names or ()) if signature.columns is None else signature.columns.raw_names
     repeated = sorted({name for name in columns if columns.count(name) > 1})
     if repeated:
         raise DataError(

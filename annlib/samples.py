@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from annlib.data.columns import Columns
 from annlib.errors import DataError
 from annlib.sample_checks import (
     another_shape,
@@ -87,9 +88,24 @@ def _read_table(path: Path, signature: Signature) -> Samples:
     names = check_columns(path, list(table.columns), signature)
     if not len(table):
         raise DataError(f"{path} has no rows: expected samples to predict, received names only. Add rows.")
+    if signature.columns is not None:
+        return Samples(x=_encoded(path, table, signature.columns), table=table)
     features = np.column_stack([_numbers(path, table[name]) for name in names])
     texts = {index: table[name] for index, name in enumerate(names)}
     return Samples(x=_checked_floats(path, features, signature, names, texts), table=table)
+
+
+def _encoded(path: Path, table: "pd.DataFrame", columns: Columns) -> Array:
+    import pyarrow
+
+    from annlib.data.encoding import encode
+
+    try:
+        return encode(columns, pyarrow.Table.from_pandas(table[list(columns.raw_names)], preserve_index=False))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError) as error:
+        raise unreadable(path, "numbers, booleans, dates or texts as in the training", error) from None
 
 
 def _read_csv(path: Path) -> "pd.DataFrame":

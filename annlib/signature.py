@@ -16,10 +16,11 @@ import numpy.typing as npt
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from annlib.data import Dataset
+from annlib.data.columns import Columns
 from annlib.errors import CheckpointError, ConfigError, DataError, StorageError
 
 Array = npt.NDArray[Any]
-Output = Literal["probabilities", "sigmoid", "score", "value"]
+Output = Literal["probabilities", "sigmoid", "labels", "score", "value"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Signature:
     Args:
         task: what the model does.
         output: how its output reads. "probabilities": one of each class, the largest decides. "sigmoid": the
-            probability of class 1, which is predicted from 0.5 on. "score": a perceptron's weighted sum, class 1 from
+            probability of class 1, which is predicted from 0.5 on. "labels": the probability of each label, which are
+            the class names, each predicted from 0.5 on. "score": a perceptron's weighted sum, class 1 from
             0 on, no probability. "value": the target of a regression, in its unit.
         class_names: name of each class 0, 1, ...; None for a regression.
         feature_names: name of each column of the feature table; None for images and unnamed features.
@@ -54,6 +56,8 @@ class Signature:
         input_dtype: "uint8" for pixels, "float32" or "float64" for features.
         input_max: largest pixel value of the data the model was trained on; None for features.
         inputs: the columns of each input of a model with several; None passes the array as it is.
+        columns: of a table: how raw columns become the features, which are inside the saved model; None where there is
+            nothing to do.
 
     Raises:
         ConfigError: the fields contradict each other.
@@ -71,6 +75,7 @@ class Signature:
     input_dtype: Literal["uint8", "float32", "float64"]
     input_max: int | None = None
     inputs: tuple[InputColumns, ...] | None = None
+    columns: Columns | None = None
 
     def __post_init__(self) -> None:
         for is_right, expected, received in self._rules():
@@ -97,6 +102,11 @@ class Signature:
                 features is None or shape == (len(features),),
                 f"a feature name for each of input_shape {shape}",
                 f"{len(features or ())} names",
+            ),
+            (
+                self.columns is None or self.columns.encoded_names == features,
+                f"the feature names {self.columns and self.columns.encoded_names} of the columns",
+                str(features),
             ),
             (
                 self.inputs is None or (len(columns) > 0 and all(0 <= column < width for column in columns)),
@@ -126,6 +136,8 @@ class Signature:
         x = dataset.train.x
         is_classification = dataset.class_names is not None
         default: Output = "probabilities" if is_classification else "value"
+        if dataset.task in ("binary", "multilabel"):
+            default = "sigmoid" if dataset.task == "binary" else "labels"
         splits = (dataset.train, dataset.validation, dataset.test)
         return cls(
             task="classification" if is_classification else "regression",
@@ -138,6 +150,7 @@ class Signature:
             input_dtype=_input_dtype(x),
             input_max=max(int(split.x.max()) for split in splits) if x.dtype == np.uint8 else None,
             inputs=None if inputs is None else tuple(InputColumns(name, tuple(columns)) for name, columns in inputs),
+            columns=dataset.columns,
         )
 
     def to_json(self) -> str:
@@ -199,7 +212,7 @@ class Signature:
         """Returns what the model gave, of several outputs the first, main one.
 
         Returns:
-            Shape (n, k): a column for each class of "probabilities", else one.
+            Shape (n, k): a column for each class of "probabilities" and each of "labels", else one.
 
         Raises:
             CheckpointError: the shape is not that of the signature.
@@ -207,7 +220,7 @@ class Signature:
         if isinstance(outputs, Mapping):
             outputs = list(outputs.values())
         array = np.asarray(outputs[0] if isinstance(outputs, list | tuple) else outputs)
-        num_columns = len(self.class_names or ()) if self.output == "probabilities" else 1
+        num_columns = len(self.class_names or ()) if self.output in ("probabilities", "labels") else 1
         columns = array.reshape(-1, 1) if array.ndim == 1 else array
         if columns.ndim != 2 or columns.shape[1] != num_columns:
             raise CheckpointError(
@@ -233,7 +246,7 @@ class Signature:
         return columns
 
     def classify(self, outputs: Any) -> tuple[npt.NDArray[np.int64], Array | None]:
-        """Reads the outputs of a classification.
+        """Reads the outputs of a classification; labels have no one class, for those see `labels`.
 
         Returns:
             The class of each sample, shape (n,), and its probability; None where the output is a score.
@@ -250,6 +263,15 @@ class Signature:
             return (first >= 0).astype(np.int64), None
         labels = (first >= 0.5).astype(np.int64)
         return labels, np.where(labels == 1, first, 1 - first)
+
+    def labels(self, outputs: Any) -> npt.NDArray[np.int64]:
+        """Returns for each sample and label whether it is predicted, 0 or 1, shape (n, k).
+
+        Raises:
+            CheckpointError: the shape is not that of the signature.
+            DataError: an output is NaN or infinite.
+        """
+        return (self.output_columns(outputs) >= 0.5).astype(np.int64)
 
 
 def _input_dtype(x: Array) -> Literal["uint8", "float32", "float64"]:

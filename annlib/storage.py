@@ -96,9 +96,7 @@ class Remote:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri
-        parts = urlsplit(uri)
-        self._path = f"{parts.netloc}{parts.path}"
-        self._files = _filesystem(parts.scheme)
+        self._files, self._path = open_filesystem(uri)
 
     def probe(self, *, timeout_s: float = 0.0) -> None:
         """Writes, reads and deletes a small file.
@@ -181,6 +179,16 @@ def describe(error: OSError) -> str:
     """Returns the reason in an object store's error, in one line."""
     text = " ".join(str(error).split())
     return next((reason for sign, reason in _REASONS if sign in text), text[:300])
+
+
+def open_filesystem(location: str) -> "tuple[pyarrow.fs.FileSystem, str]":
+    """Returns the file system of a location that `check_storage` returned, and the path on it."""
+    from pyarrow import fs
+
+    if not is_remote(location):
+        return fs.LocalFileSystem(), location
+    scheme, _, path = location.partition("://")
+    return _filesystem(scheme), path
 
 
 def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":

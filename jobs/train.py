@@ -8,28 +8,28 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # annlib beside it
 from rich.console import Console
 
 from annlib import run
-from annlib.command import Parser, add_run_flags, given_values, run_command
+from annlib.command import given_values, parse_workload, run_command
 from annlib.config import load_config
-from annlib.workloads import WORKLOADS, find
+from annlib.workloads import WORKLOADS
 
 
 def main() -> int:
     """Parses the command line and trains; returns the exit code."""
-    parser = Parser(prog="jobs/train.py", description="Train a workload, here or on Ray workers.")
-    parser.add_argument("workload", nargs="?", help="what to train; --list shows the workloads")
-    parser.add_argument("--list", action="store_true", help="show the workloads and exit")
-    add_run_flags(parser)
-    arguments = parser.parse_args()
-    if arguments.list:
-        for workload in WORKLOADS.values():
-            print(f"{workload.name:30} {workload.description}")
-        return 0
-    if arguments.workload is None:
-        parser.error("expected a workload, received none; for example `jobs/train.py digits`")
 
     def command() -> int:
-        workload = find(arguments.workload)
-        config = load_config(given_values(arguments), defaults=workload.defaults, config_file=arguments.config)
+        description = "Train a workload, here or on Ray workers."
+        arguments, workload = parse_workload(sys.argv[1:], prog="jobs/train.py", description=description)
+        if workload is None:
+            for each in WORKLOADS.values():
+                print(f"{each.name:30} {each.description}")
+            return 0
+        config_class = workload.config_class
+        config = load_config(
+            given_values(arguments, config_class),
+            defaults=workload.defaults,
+            config_file=arguments.config,
+            config_class=config_class,
+        )
         return run.train(config, workload, console=Console(file=sys.stdout))
 
     return run_command(command)

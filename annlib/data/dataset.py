@@ -4,12 +4,15 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 
+from annlib.data.columns import Columns
 from annlib.errors import DataError
+
+Task = Literal["regression", "binary", "multiclass", "multilabel"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -19,6 +22,7 @@ class Split:
     Args:
         x: Inputs, shape (n, ...), boolean, integer or finite floating point.
         y: Targets, shape (n,) or (n, ...), of such a type too.
+        weight: Weight of each example in the loss, shape (n,), 0 or more; None weighs all the same.
 
     Raises:
         DataError: The arrays differ in length, are empty, hold another type, or hold NaN or infinity.
@@ -26,9 +30,12 @@ class Split:
 
     x: npt.NDArray[Any]
     y: npt.NDArray[Any]
+    weight: npt.NDArray[Any] | None = None
 
     def __post_init__(self) -> None:
-        for name, array in (("x", self.x), ("y", self.y)):
+        for name, array in (("x", self.x), ("y", self.y), ("weight", self.weight)):
+            if array is None:
+                continue
             if array.ndim == 0 or len(array) == 0:
                 raise DataError(
                     f"{name} has no examples; expected at least 1; received shape {array.shape}; check the data"
@@ -50,6 +57,11 @@ class Split:
             raise DataError(
                 f"x and y differ in length; expected one target per example; received {len(self.x)} and {len(self.y)}; "
                 "check how they were split"
+            )
+        if self.weight is not None and self.weight.shape != (len(self.x),):
+            raise DataError(
+                f"weight does not fit x; expected shape {(len(self.x),)}; received {self.weight.shape}; give one "
+                "weight per example"
             )
 
     def __len__(self) -> int:
@@ -105,7 +117,6 @@ class Dataset:
     """A data set, split and ready to train on.
 
     Args:
-        name: The name that `load` knows it by.
         train: What the model and the preprocessing are fitted on.
         validation: What decides between models and when to stop.
         test: What is looked at last.
@@ -114,12 +125,15 @@ class Dataset:
         target_name: What a regression predicts; None for a classification.
         target_unit: Unit of y; None where it has none.
         scaler: Mean and scale of each feature over the training split, by which `load` standardises x; None for images.
+        name: The name that `load` knows it by.
+        task: The kind of task, where the data decided it; None leaves it to class names and model.
+        columns: How the raw columns of a table became x; None where x is what the model takes from a user.
+        notes: What a user should know about how it was prepared, a line each.
 
     Raises:
         DataError: A split differs in shape or type from the training split, or a label has no class name.
     """
 
-    name: str
     train: Split
     validation: Split
     test: Split
@@ -128,6 +142,45 @@ class Dataset:
     target_name: str | None = None
     target_unit: str | None = None
     scaler: Standardization | None = None
+    name: str = "the data set"
+    task: Task | None = None
+    columns: Columns | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_arrays(
+        cls, x: npt.NDArray[Any], y: npt.NDArray[Any], *, class_names: tuple[str, ...] | None = None, seed: int = 42
+    ) -> Self:
+        """Split at random: a quarter for the test, a quarter of the rest for validation.
+
+        Args:
+            x: Inputs, shape (n, ...).
+            y: Targets, shape (n, ...); class numbers where there are class names.
+            class_names: Name of each class, of which every split then has its share; None for a regression.
+            seed: Seed of the split.
+
+        Raises:
+            DataError: There are too few examples, of a class or in all, or the arrays are not as `Split` wants them.
+        """
+        from sklearn.model_selection import train_test_split
+
+        def halves(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
+            try:
+                return train_test_split(x, y, random_state=seed, stratify=y if class_names is not None else None)
+            except ValueError as error:
+                raise DataError(
+                    f"the arrays cannot be split; expected as many of x as of y, and some of each class for each of 3 "
+                    f"splits; received shapes {x.shape} and {y.shape}: {error}; give Dataset three splits of your own"
+                ) from None
+
+        x_rest, x_test, y_rest, y_test = halves(x, y)
+        x_train, x_validation, y_train, y_validation = halves(x_rest, y_rest)
+        return cls(
+            train=Split(x=x_train, y=y_train),
+            validation=Split(x=x_validation, y=y_validation),
+            test=Split(x=x_test, y=y_test),
+            class_names=class_names,
+        )
 
     def __post_init__(self) -> None:
         for name, array in self._arrays():
@@ -154,9 +207,14 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, hexadecimal, over the type, shape and bytes of the six arrays. A resumed run compares it."""
+        """SHA-256, hexadecimal, over the type, shape and bytes of all arrays. A resumed run compares it."""
         digest = hashlib.sha256()
-        for name, array in self._arrays():
+        weights = [
+            (f"{name}.weight", weight)
+            for name in ("train", "validation", "test")
+            if (weight := getattr(self, name).weight) is not None
+        ]
+        for name, array in (*self._arrays(), *weights):
             # The lengths are part of the shape, so no two data sets give the same sequence of bytes.
             digest.update(f"{name} {array.dtype.str} {array.shape};".encode())
             # A view of the bytes; a copy is made only of an array that is not contiguous.

@@ -185,13 +185,9 @@ def _scale(splits: tuple[Split, Split, Split], standardize: bool) -> tuple[list[
 
 def _split(x: Array, y: Array, *, stratified: bool) -> tuple[Split, Split, Split]:
     """Take a quarter for the test, then a quarter of the rest for validation: train, validation, test."""
-    from sklearn.model_selection import train_test_split
-
-    x_rest, x_test, y_rest, y_test = train_test_split(x, y, random_state=SPLIT_SEED, stratify=y if stratified else None)
-    x_train, x_validation, y_train, y_validation = train_test_split(
-        x_rest, y_rest, random_state=SPLIT_SEED, stratify=y_rest if stratified else None
-    )
-    return Split(x=x_train, y=y_train), Split(x=x_validation, y=y_validation), Split(x=x_test, y=y_test)
+    class_names = tuple(str(label) for label in np.unique(y)) if stratified else None
+    data = Dataset.from_arrays(x, y, class_names=class_names, seed=SPLIT_SEED)
+    return data.train, data.validation, data.test
 
 
 LOADERS: dict[str, Callable[[Path | None, bool], Dataset]] = {

@@ -15,13 +15,20 @@ def prediction_columns(signature: Signature) -> tuple[str, ...]:
 
     - Classification: `class`, the index; `class_name`; `probability` of that class, empty where the model gives a
       score; then there is `score` too.
+    - Labels: `predicted_<label>`, 0 or 1, of each, then `probability_<label>` of each.
     - Regression: `predicted_<target name>`, in the unit of the target; all but letters, digits and `_` become `_`.
     """
     if signature.task == "regression":
-        target = re.sub(r"\W+", "_", signature.target_name or "target").strip("_")
-        return (f"predicted_{target or 'target'}",)
+        return (f"predicted_{_word(signature.target_name or 'target')}",)
+    if signature.output == "labels":
+        labels = [_word(name) for name in signature.class_names or ()]
+        return (*(f"predicted_{label}" for label in labels), *(f"probability_{label}" for label in labels))
     score = ("score",) if signature.output == "score" else ()
     return ("class", "class_name", "probability", *score)
+
+
+def _word(name: str) -> str:
+    return re.sub(r"\W+", "_", name).strip("_") or "target"
 
 
 def check_not_taken(path: Path, columns: list[str], signature: Signature) -> None:
@@ -45,6 +52,8 @@ def predictions(signature: Signature, outputs: Any) -> dict[str, Any]:
     names = prediction_columns(signature)
     if signature.class_names is None:
         return {names[0]: columns[:, 0]}
+    if signature.output == "labels":
+        return dict(zip(names, [*signature.labels(outputs).T, *columns.T], strict=True))
     labels, probabilities = signature.classify(outputs)
     empty = np.full(len(labels), np.nan, columns.dtype)
     values = [labels, np.array(signature.class_names, dtype=object)[labels]]

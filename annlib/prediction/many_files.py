@@ -65,7 +65,11 @@ def predict_files(
             "one. Give another -o."
         )
     directory = open_run(run)
-    Signature.read(directory.signature)
+    if Signature.read(directory.signature).columns is not None:
+        raise ConfigError(
+            f"{run} is a model of a table of your own: expected one file of samples for it, received {source}. Predict "
+            "one file at a time."
+        )
     files = find_inputs(source, place)
     model = model_version(directory)
     target = Output(place)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import annlib
 from annlib.artifacts import RunDirectory, check_can_be_written, replacing
 from annlib.errors import ConfigError, StorageError
-from annlib.loading import load
+from annlib.loading import load_core
 from annlib.prediction.columns import check_not_taken, predictions
 from annlib.samples import read_samples
 from annlib.signature import Signature
@@ -41,7 +41,7 @@ def predict_file(run: RunDirectory, input_path: Path, output_path: Path, *, over
     samples = read_samples(input_path, signature)
     check_not_taken(input_path, list(samples.table.columns), signature)
     # Loss and optimizer are not needed, and an HDF5 file may have none.
-    model = load(run, compile=False)
+    model = load_core(run, signature, compile=False)
     outputs = annlib.predict(model, signature.model_inputs(samples.x))
     table = samples.table.assign(**predictions(signature, outputs))
     try:
@@ -74,8 +74,9 @@ def _write(table: "pd.DataFrame", signature: Signature, path: Path, ending: str)
     import pyarrow
     import pyarrow.parquet
 
-    # What a CSV holds was kept as text; the features are known to be numbers.
-    features = [name for name in signature.feature_names or () if name in table.columns]
+    # What a CSV holds was kept as text; the features are known to be numbers. Those of a table may be missing.
+    known = [] if signature.columns is not None else signature.feature_names or ()
+    features = [name for name in known if name in table.columns]
     numbers = {name: pd.to_numeric(table[name]) for name in features if pd.api.types.is_string_dtype(table[name])}
     content = pyarrow.Table.from_pandas(table.assign(**numbers), preserve_index=False)
     # pandas' notes would make it read the columns as pyarrow's types, because it was asked to read the input so.

@@ -11,7 +11,7 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from annlib.artifacts import RunDirectory, write_atomically
-from annlib.config import RunConfig, load_config
+from annlib.config import RunConfig, join_values, load_config
 from annlib.errors import StorageError
 from annlib.reporting.page import element, figure, figures, page, section, table
 from annlib.reporting.scaling import read_scaled
@@ -28,7 +28,7 @@ HISTORY_ENDS = 5
 _DIAGRAM = "model.png"
 
 
-def write_report(run: RunDirectory, *, workload_description: str) -> Path:
+def write_report(run: RunDirectory, *, workload_description: str, config_class: type[RunConfig] = RunConfig) -> Path:
     """Writes `report.html` from the other files of a finished run.
 
     Pictures and the model's summary are left out where the run has none.
@@ -36,6 +36,7 @@ def write_report(run: RunDirectory, *, workload_description: str) -> Path:
     Args:
         run: the run directory, with `config.yaml`, `metrics.json` and `history.csv`.
         workload_description: the workload's line in `--list`.
+        config_class: the workload's kind of configuration.
 
     Returns:
         The path of the page.
@@ -44,7 +45,7 @@ def write_report(run: RunDirectory, *, workload_description: str) -> Path:
         StorageError: one of the three files is missing or cannot be read, or a picture is damaged.
         ConfigError: the configuration is not valid.
     """
-    metrics, rows, config = _read(run)
+    metrics, rows, config = _read(run, config_class)
     title = f"{config.workload}: {config.name}"
     parts = [
         element("header", element("h1", config.workload), element("p", workload_description), _run_line(config)),
@@ -71,7 +72,7 @@ def _reproducing_words(config: RunConfig) -> list[str]:
         if name in ("workload", "storage", "name") or value is None or value is False:
             continue
         if isinstance(value, list):
-            value = ",".join(value)
+            value = join_values(value)
         if value is True:
             words.append(flag)
         elif str(value).startswith("-"):
@@ -81,7 +82,7 @@ def _reproducing_words(config: RunConfig) -> list[str]:
     return words
 
 
-def _read(run: RunDirectory) -> tuple[dict[str, Any], list[dict[str, str]], RunConfig]:
+def _read(run: RunDirectory, config_class: type[RunConfig]) -> tuple[dict[str, Any], list[dict[str, str]], RunConfig]:
     for path in (run.config, run.metrics, run.history):
         if not path.is_file():
             raise StorageError(
@@ -100,7 +101,8 @@ def _read(run: RunDirectory) -> tuple[dict[str, Any], list[dict[str, str]], RunC
             f"{run.history} has no epochs: expected a row an epoch with its number in the column epoch, received "
             f"{len(rows)} rows. Train the run again."
         )
-    return metrics, rows, load_config({}, defaults={}, config_file=run.config, environment={})
+    config = load_config({}, defaults={}, config_file=run.config, environment={}, config_class=config_class)
+    return metrics, rows, config
 
 
 def _main(
@@ -111,6 +113,8 @@ def _main(
     diagram = found.pop(_DIAGRAM, None)
     order = [name for name in CAPTIONS if name in found] + [name for name in found if name not in CAPTIONS]
     parts = [_figures(metrics, rows, config, best), section("Metrics", _metrics_table(metrics))]
+    if metrics.get("notes"):
+        parts.append(section("Data", element("ul", *(element("li", str(note)) for note in metrics["notes"]))))
     if run.learning_curves.is_file():
         caption, description = "Training solid, validation dashed.", "Curves of the metrics over the epochs."
         parts.append(section("Learning curves", _figure(run.learning_curves, caption, description)))
@@ -203,7 +207,7 @@ def _configuration(config: RunConfig) -> Element:
     rows = []
     for name, value in config.model_dump(mode="json").items():
         shown = "none" if value is None else json.dumps(value) if isinstance(value, bool) else str(value)
-        rows.append([name, shown, RunConfig.model_fields[name].description or ""])
+        rows.append([name, shown, type(config).model_fields[name].description or ""])
     return table(["setting", "value", "meaning"], rows, name="Configuration", numbers=False)
 
 

@@ -1,7 +1,7 @@
 """What the terminal shows while a run trains: a progress bar where someone watches, plain lines elsewhere."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -18,13 +18,13 @@ class RunDisplay:
     Args:
         console: where to print.
         epochs: number of the last epoch.
-        metric: the metric to show beside the loss.
+        metrics: the metrics of which the first that is in the history is shown beside the loss.
     """
 
-    def __init__(self, console: Console, *, epochs: int, metric: str) -> None:
+    def __init__(self, console: Console, *, epochs: int, metrics: Sequence[str]) -> None:
         self._console = console
         self._epochs = epochs
-        self._metric = metric
+        self._metrics = metrics
         self._last_line = 0.0
         # The newest line that was not printed, for it may be the last of all.
         self._unseen = ""
@@ -49,7 +49,8 @@ class RunDisplay:
         """Shows one row of the history."""
         epoch = int(row["epoch"])
         parts = [f"loss {float(row['loss']):.4f}"]
-        for name in ("val_loss", f"val_{self._metric}"):
+        shown = [f"val_{name}" for name in self._metrics if f"val_{name}" in row]
+        for name in ("val_loss", *shown[:1]):
             if name in row:
                 parts.append(f"{name} {float(row[name]):.4f}")
         parts.append(f"{float(row['samples_per_s']):,.0f} samples/s")

@@ -81,6 +81,7 @@ def identity(config: RunConfig, data: Dataset, model: "keras.Model | None" = Non
         **config.model_dump(mode="json", include={"hidden", "activation", "optimizer"}),
         # A schedule reaches its end with the last epoch, so that more epochs are another training.
         **({} if config.learning_rate_schedule == "constant" else {"epochs": config.epochs}),
+        **config.identity,
         "data_fingerprint": data.fingerprint,
     }
 

@@ -25,6 +25,7 @@ def final_metrics(config: RunConfig, result: dict[str, Any]) -> dict[str, Any]:
         "seconds": result["seconds"],
         "samples_per_s": result["samples_per_s"],
         "num_workers": config.num_workers[1],
+        **({"notes": result["notes"]} if result.get("notes") else {}),
         **{name: result[name] for name in ("attempts", "restarts", "world_sizes") if name in result},
         "versions": {"python": platform.python_version(), **_versions()},
     }

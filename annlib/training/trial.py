@@ -190,9 +190,7 @@ def _train(
     from annlib.training.context import WorkerContext
     from annlib.training.worker import train_worker
 
-    before, _ = checkpoint.find_resumable(
-        run.checkpoints, checkpoint.identity(config, workload.load_data(config.data_dir))
-    )
+    before, _ = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, workload.load(config)))
     for row in before.history if before is not None else []:
         asking.see(row)
     context = WorkerContext(

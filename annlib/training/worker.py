@@ -12,6 +12,9 @@ import numpy as np
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.data import Dataset, Split
+from annlib.data.columns import Columns
+from annlib.loading import load
+from annlib.models.tabular import raw_model
 from annlib.reporting.diagram import model_summary, plot_model_diagram
 from annlib.reporting.neurons import plot_decision_boundary
 from annlib.signature import Signature
@@ -19,7 +22,7 @@ from annlib.training import checkpoint
 from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import Interrupted, RunCallback
 from annlib.training.context import WorkerContext
-from annlib.training.engine import evaluate, fit, predict
+from annlib.training.engine import evaluate, fit, metric_names, predict
 from annlib.training.storage_patience import StoragePatience
 from annlib.training.tensorboard import TensorBoard
 from annlib.training.workload import Workload
@@ -43,7 +46,7 @@ def train_worker(
         float}, "metrics": {split: {name: value}}}; after an interruption, which left a
         checkpoint, {"interrupted", "progress": how far it is}.
     """
-    data = workload.load_data(config.data_dir)
+    data = workload.load(config)
     run = RunDirectory(config.run_path)
     # Layers then get the same names in every process, and a checkpoint tells whether it is of the same model.
     keras.utils.clear_session(free_memory=False)
@@ -51,13 +54,15 @@ def train_worker(
     keras.config.set_floatx(config.precision)
     keras.config.set_dtype_policy(config.precision)
     with context.strategy.scope():
-        model = workload.build_model(data, config)
+        model = workload.build(data, config)
+        signature = workload.signature(data, model)
+        names = metric_names(model, signature.model_inputs(data.train.x), data.train.y)
+        workload.check_monitor(config, names)
         model.optimizer.build(model.trainable_variables)
     expected = checkpoint.identity(config, data, model)
     progress = checkpoint.restore(run.checkpoints, model, expected)
     if progress is None:
         progress = checkpoint.Progress(epoch=0, history=[], identity=expected)
-    signature = workload.signature(data)
     best = _best_checkpoint(config, context, run)
     started = time.perf_counter()
     try:
@@ -71,7 +76,7 @@ def train_worker(
     metrics = {name: _evaluate(model, signature, split, config) for name, split in splits.items()}
     if context.rank == 0:
         storage = StoragePatience(config.storage_timeout_s)
-        storage.insist(lambda: _save(model, signature, config, run))
+        storage.insist(lambda: _save(model, data, signature, config, run))
         if not is_trial:
             storage.insist(lambda: _save_views(model, data, signature, run))
         context.flush_storage()
@@ -136,7 +141,8 @@ def _fit(
         # A run that a callback stopped does not go on.
         initial_epoch=config.epochs if progress.stopped else min(progress.epoch, config.epochs),
         initial_step=progress.step,
-        validation_data=(validation_x, data.validation.y),
+        validation_data=(validation_x, data.validation.y, data.validation.weight),
+        sample_weight=data.train.weight,
         callbacks=[*([] if tensorboard is None else [tensorboard]), *others, callback],
         seed=config.seed,
         verbose=0,
@@ -162,16 +168,19 @@ def _callbacks_on_a_monitor(config: RunConfig) -> list[keras.callbacks.Callback]
 
 def _evaluate(model: keras.Model, signature: Signature, split: Split, config: RunConfig) -> dict[str, float]:
     x, batch_size = signature.model_inputs(split.x), max(config.global_batch_size, 256)
-    metrics: dict[str, float] = evaluate(model, x, split.y, batch_size=batch_size, return_dict=True)
+    metrics: dict[str, float] = evaluate(
+        model, x, split.y, sample_weight=split.weight, batch_size=batch_size, return_dict=True
+    )
     return metrics
 
 
-def _save(model: keras.Model, signature: Signature, config: RunConfig, run: RunDirectory) -> None:
+def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunConfig, run: RunDirectory) -> None:
     """Writes the model, what it takes and gives, and its layers."""
+    whole = model if data.columns is None else _raw_model(model, data.columns, run)
     for name in config.formats:
         path = run.model.with_suffix(f".{name}")
         temporary = run.path / f".model.tmp.{name}"
-        model.save(temporary)
+        whole.save(temporary)
         temporary.replace(path)
     write_atomically(run.signature, signature.to_json().encode())
     write_atomically(run.model_summary, model_summary(model).encode())
@@ -185,7 +194,9 @@ def _save_views(model: keras.Model, data: Dataset, signature: Signature, run: Ru
     content = io.BytesIO()
     np.save(content, predict(model, signature.model_inputs(data.test.x)))
     write_atomically(run.predictions, content.getvalue())
-    if data.class_names is not None and data.feature_names is not None and len(data.feature_names) == 2:
+    # Encoded columns have no unit that a person knows.
+    is_plane = data.feature_names is not None and len(data.feature_names) == 2 and data.columns is None
+    if data.class_names is not None and data.feature_names is not None and is_plane:
         plot_decision_boundary(
             data.train.x,
             data.train.y,
@@ -194,3 +205,14 @@ def _save_views(model: keras.Model, data: Dataset, signature: Signature, run: Ru
             data.class_names,
             run.pictures / "decision_boundary.png",
         )
+
+
+def _raw_model(model: keras.Model, columns: Columns, run: RunDirectory) -> keras.Model:
+    """Returns the model of raw rows around a copy of `model`."""
+    temporary = run.path / ".model.tmp.keras"
+    model.save(temporary)
+    # Of a copy outside of the strategy: where a new variable would be the same on all workers, this one alone waits.
+    try:
+        return raw_model(load(temporary, compile=False), columns, compiled=model)
+    finally:
+        temporary.unlink()

@@ -102,6 +102,11 @@ def define(
             f"{workload.name} cannot be tuned: expected a workload whose model is an MLP, which takes "
             f"{', '.join(MLP_FIELDS)}, received another one. `jobs/train.py --list` shows the workloads."
         )
+    if workload.config_class is not RunConfig:
+        raise ConfigError(
+            f"{workload.name} cannot be tuned: expected a workload without flags of its own, received one that has "
+            "some. Train it with jobs/train.py."
+        )
     if metric is None:
         metric = f"val_{workload.metrics[0]}" if workload.output == "probabilities" else "val_loss"
     known = [f"val_{name}" for name in ("loss", *workload.metrics)]

@@ -43,7 +43,7 @@ def tune(search: Search, *, console: Console) -> int:
     with open_run_storage(config, leave_out=("trial-",)) as storage:
         directory = storage.run.path
         _check_directory(directory, search)
-        search.workload.load_data(config.data_dir)
+        search.workload.load(config)
         configs = _configs(search, console)
         with contextlib.ExitStack() as stack:
             records, received = _run(search, configs, directory, console, stack)

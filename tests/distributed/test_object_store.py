@@ -7,12 +7,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from fault_runs import ROOT, Faulty, assert_same, errors_of, finish, start, wait_for
 from object_store import SECRET_KEY, ObjectStore, object_store
 
 import annlib
-from annlib.errors import StorageError
+from annlib.data.own_table.files import read_table
+from annlib.errors import DataError, StorageError
 from annlib.mirror import Mirror
 from annlib.storage import Remote
 
@@ -212,3 +215,18 @@ def test_a_file_that_grows_is_copied_again(tmp_path: Path) -> None:
             assert remote.list() == {"run.log": log.stat().st_size}
     remote.download("run.log", tmp_path / "copy")
     assert (tmp_path / "copy").read_text() == "line 0\nline 1\nline 2\n"
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_table_is_read_from_the_object_store(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"size": np.arange(30) % 7, "price": np.arange(30) / 3})
+    for part, start_row in enumerate((0, 10, 20)):
+        frame[start_row : start_row + 10].to_parquet(tmp_path / "part.parquet")
+        Remote("s3://bucket/sales").upload(tmp_path / "part.parquet", f"year=2024/part-{part}.parquet")
+    for pattern in ("s3://bucket/sales/*/part-[0-2].parquet", "s3://bucket/sales", "s3://bucket/sales/**/*.parquet"):
+        table = read_table(pattern)
+        assert table.column("price").to_pylist() == frame["price"].tolist()
+    with pytest.raises(DataError, match=r"s3://bucket/none/\*\.parquet does not exist: expected a file that matches"):
+        read_table("s3://bucket/none/*.parquet")
+    with pytest.raises(DataError, match=r"nobucket/a\.csv"):
+        read_table("s3://nobucket/a.csv")

@@ -92,7 +92,11 @@ def _trainer(config: RunConfig, workload: Workload, mailbox: Mailbox, ray_direct
     fewest, most = config.num_workers
     return TensorflowTrainer(
         train_loop,
-        train_loop_config={"config": config.model_dump(mode="json"), "workload": workload, "mailbox": mailbox.name},
+        train_loop_config={
+            "config": config.model_dump(mode="json"),
+            "workload": workload if workload.origin is None else workload.origin,
+            "mailbox": mailbox.name,
+        },
         scaling_config=ScalingConfig(
             num_workers=most if fewest == most else (fewest, most),
             elastic_resize_monitor_interval_s=RESIZE_EVERY_S,

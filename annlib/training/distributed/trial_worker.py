@@ -110,7 +110,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             tf.config.threading.set_intra_op_parallelism_threads(self._configs[0].cpus_per_worker)
             for gpu in tf.config.list_physical_devices("GPU"):
                 tf.config.experimental.set_memory_growth(gpu, True)
-            self._data = self._workload.load_data(self._configs[0].data_dir)
+            self._data = self._workload.load(self._configs[0])
             self._is_prepared = True
         return self._data
 

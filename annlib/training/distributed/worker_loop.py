@@ -19,7 +19,9 @@ from annlib.errors import AnnlibError, TrainingError
 from annlib.training.context import WorkerContext
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.distributed.worker_log import log_to, open_log
+from annlib.training.own_code import Origin
 from annlib.training.run_storage import RunStorage, open_run_storage
+from annlib.training.workload import Workload, import_workload
 
 logger = logging.getLogger(__name__)
 
@@ -33,8 +35,14 @@ SAVE_WHILE_DRAINING_S = 5.0
 
 def train_loop(arguments: dict[str, Any]) -> None:
     """Runs on each worker; what it tells goes through the mailbox."""
-    config = RunConfig.model_validate(arguments["config"])
     mailbox = Mailbox(arguments["mailbox"])
+    try:
+        found = arguments["workload"]
+        workload = import_workload(found) if isinstance(found, Origin) else found
+        config = workload.config_class.model_validate(arguments["config"])
+    except AnnlibError as error:
+        mailbox.post("error", message=str(error), exit_code=error.exit_code)
+        return
     context = ray.train.get_context()
     rank, world_size = context.get_world_rank(), context.get_world_size()
     # All workers of a group, and no other, have these addresses.
@@ -51,7 +59,7 @@ def train_loop(arguments: dict[str, Any]) -> None:
                 # Rank 0 writes the files. Where its node may not write what the driver's may, that is known before the
                 # first epoch; later on, a storage that cannot be written is waited for.
                 storage.run.create()
-            result = _train(config, storage, arguments["workload"], mailbox, attempt)
+            result = _train(config, storage, workload, mailbox, attempt)
     except AnnlibError as error:
         # A message for the user, not a failure for Ray to try again.
         mailbox.post("error", message=str(error), exit_code=error.exit_code)
@@ -69,7 +77,9 @@ def train_loop(arguments: dict[str, Any]) -> None:
             mailbox.post("result", **result)
 
 
-def _train(config: RunConfig, storage: RunStorage, workload: Any, mailbox: Mailbox, attempt: int) -> dict[str, Any]:
+def _train(
+    config: RunConfig, storage: RunStorage, workload: Workload, mailbox: Mailbox, attempt: int
+) -> dict[str, Any]:
     import tensorflow as tf
 
     from annlib.training.worker import train_worker

@@ -7,8 +7,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from annlib.training.engine.program import cached
+from annlib.training.engine.arrays import as_dataset
+from annlib.training.engine.program import build, cached
 from annlib.training.engine.replicated import all_reduce
+
+
+def metric_names(model: keras.Model, x: Any, y: Any) -> tuple[str, ...]:
+    """Builds a compiled model for arrays like these, and returns the names of its metrics beside the loss."""
+    build(model, as_dataset(*keras.tree.map_structure(lambda array: array[:1], (x, y))))
+    variables = model.metrics_variables
+    # Read under a distribution strategy, the variables themselves would start a collective.
+    with keras.StatelessScope(state_mapping=[(v, tf.zeros(v.shape, v.dtype)) for v in variables]):
+        return tuple(name for name in model.get_metrics_result() if name != "loss")
 
 
 def metric_state(model: keras.Model) -> list[np.ndarray[Any, Any]]:

@@ -66,7 +66,7 @@ def test_a_trial_is_a_run_that_never_looks_at_the_test_split(tmp_path: Path) -> 
     assert not directory.predictions.exists()
     assert any((directory.tensorboard / "hparams").iterdir())
     model = keras.saving.load_model(directory.model)
-    data = find("digits").load_data(None)
+    data = find("digits").load(config)
     accuracy = (model.predict(data.validation.x, verbose=0).argmax(axis=1) == data.validation.y).mean()
     assert record.score == pytest.approx(accuracy)
 

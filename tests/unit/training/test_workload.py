@@ -14,7 +14,7 @@ def build(workload: str, **values: Any) -> keras.Model:
     found = find(workload)
     config = load_config({"workload": workload, **values}, defaults=found.defaults, environment={})
     found.check(config)
-    return found.build_model(found.load_data(None), config)
+    return found.build_model(found.load(config), config)
 
 
 def dense(model: keras.Model) -> list[tuple[int, str]]:

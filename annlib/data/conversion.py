@@ -1,0 +1,136 @@
+"""Raw columns of a table, text or typed, as numbers, dates or categories; the same for training and prediction."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from annlib.data.columns import MISSING_DATE, Kind
+from annlib.errors import DataError
+
+# What means in a text that there is no value.
+NULL_TEXTS = ("", "#N/A", "<NA>", "N/A", "n/a", "NA", "NaN", "nan", "NULL", "null")
+TRUE_TEXTS = ("true", "True", "TRUE", "1")
+FALSE_TEXTS = ("false", "False", "FALSE", "0")
+_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:inf|infinity)\s*$"
+_NUM_EXAMPLES = 3
+
+
+def kind_of(type_: pa.DataType) -> Kind | None:
+    """Returns what a column of this type is; None for a type that no model takes."""
+    if pa.types.is_dictionary(type_):
+        return kind_of(type_.value_type)
+    if pa.types.is_boolean(type_):
+        return "boolean"
+    if pa.types.is_integer(type_) or pa.types.is_floating(type_) or pa.types.is_decimal(type_):
+        return "number"
+    if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
+        return "date"
+    # A column without any value has the type null.
+    is_text = pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_null(type_)
+    return "category" if is_text else None
+
+
+def to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns the values as text; null where there is none, or where the text says so."""
+    text = column.cast(pa.string())
+    return pc.if_else(pc.is_in(text, value_set=pa.array(NULL_TEXTS)), None, text)
+
+
+def to_numbers(name: str, column: pa.ChunkedArray, kind: Kind = "number") -> npt.NDArray[np.float64]:
+    """Returns numbers, 0 and 1 for a boolean, NaN where a value is missing.
+
+    Raises:
+        DataError: a text is no number, or a number is infinite; names the column, how many, and examples.
+    """
+    type_ = kind_of(column.type)
+    if type_ == "date" and kind == "number":
+        raise _wrong(name, "numbers", column, pc.is_valid(column))
+    if type_ == "category":
+        text = to_text(column)
+        if kind == "boolean":
+            is_true = pc.is_in(text, value_set=pa.array(TRUE_TEXTS))
+            is_known = pc.is_in(text, value_set=pa.array(TRUE_TEXTS + FALSE_TEXTS))
+            _check(name, "true or false", text, is_known)
+            column = pc.if_else(pc.is_valid(text), is_true, None)
+        else:
+            _check(name, "numbers", text, pc.match_substring_regex(text, _NUMBER))
+            column = pc.utf8_trim_whitespace(text)
+    column = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
+    numbers = column.cast(pa.float64(), safe=False)
+    is_infinite = pc.fill_null(pc.is_inf(numbers), False)
+    if pc.any(is_infinite).as_py():
+        raise _wrong(name, "finite numbers", numbers, is_infinite)
+    return np.array(numbers.combine_chunks().to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def to_seconds(name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Returns whole seconds since 1970-01-01, UTC where the column has a time zone; MISSING_DATE for none.
+
+    Raises:
+        DataError: a text is no ISO 8601 date.
+    """
+    if kind_of(column.type) == "category":
+        text = pc.utf8_trim_whitespace(to_text(column))
+        # A cast knows a time zone only where all values have one.
+        text = pc.replace_substring_regex(text, r"(Z|[+-]00:?00)$", "")
+        is_date = pc.match_substring_regex(text, r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?$")
+        _check(name, "ISO 8601 dates such as 2024-01-31 or 2024-01-31T12:00:00", text, is_date)
+        try:
+            column = text.cast(pa.timestamp("ns" if _has_fractions(text) else "s"))
+        except pa.ArrowInvalid as error:
+            raise DataError(
+                f"column {name!r} has dates that do not exist: expected dates of the calendar, received: {error}. "
+                "Correct them."
+            ) from None
+    elif kind_of(column.type) != "date":
+        raise _wrong(name, "dates", column, pc.is_valid(column))
+    column = column.cast(pa.timestamp("s"), safe=False) if not pa.types.is_timestamp(column.type) else column
+    seconds = column.cast(pa.timestamp("s", tz=column.type.tz), safe=False).cast(pa.int64())
+    found = seconds.fill_null(MISSING_DATE).combine_chunks()
+    return np.array(found.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def check_one_kind(name: str, column: pa.ChunkedArray) -> None:
+    """Raises DataError where half of a text column or more, but not all of it, is numbers."""
+    if kind_of(column.type) != "category":
+        return
+    text = to_text(column)
+    is_number = pc.match_substring_regex(text, _NUMBER)
+    share = pc.mean(is_number).as_py()
+    if share is not None and 0.5 <= share < 1:
+        is_text = pc.invert(pc.fill_null(is_number, True))
+        raise DataError(
+            f"column {name!r} mixes numbers and texts: expected one of them, received {examples(text.filter(is_text))} "
+            f"in {pc.sum(is_text).as_py():,} of {len(text):,} rows, numbers in the others. Correct these values, or "
+            f"leave it out by --drop."
+        )
+
+
+def examples(values: Any, number: int = _NUM_EXAMPLES) -> str:
+    """Returns the first different values, quoted."""
+    found = pc.unique(values).slice(0, number + 1).to_pylist()
+    more = ", ..." if len(found) > number else ""
+    return ", ".join(repr(value) for value in found[:number]) + more
+
+
+def _has_fractions(text: pa.ChunkedArray) -> bool:
+    return bool(pc.any(pc.match_substring(text, ".")).as_py())
+
+
+def _check(name: str, expected: str, text: pa.ChunkedArray, is_right: pa.ChunkedArray) -> None:
+    is_wrong = pc.and_(pc.is_valid(text), pc.invert(pc.fill_null(is_right, True)))
+    if pc.any(is_wrong).as_py():
+        raise _wrong(name, expected, text, is_wrong)
+
+
+def _wrong(name: str, expected: str, column: pa.ChunkedArray, is_wrong: pa.ChunkedArray) -> DataError:
+    rows = np.flatnonzero(is_wrong.combine_chunks().to_numpy(zero_copy_only=False))
+    wrong = column.filter(is_wrong)
+    first = f", the first in row {rows[0] + 1}" if len(rows) else ""
+    return DataError(
+        f"column {name!r} has values of another kind: expected {expected}, received {examples(wrong)} in "
+        f"{len(wrong):,} of {len(column):,} rows{first}. Correct them."
+    )

@@ -1,0 +1,192 @@
+"""Files of a table: found by path, directory, glob or URI, and read into one table of named columns."""
+
+import fnmatch
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs
+from pyarrow import csv, parquet
+
+from annlib.data.conversion import NULL_TEXTS
+from annlib.errors import DataError
+from annlib.storage import describe, is_remote, open_filesystem
+
+logger = logging.getLogger(__name__)
+
+ENDINGS = (".csv", ".parquet")
+_WILDCARDS = "*?["
+_NUM_SHOWN = 5
+
+
+def read_table(pattern: str) -> pa.Table:
+    """Reads all files of a pattern into one table; numbers, dates and booleans of CSV files get their types.
+
+    Args:
+        pattern: an absolute path or a URI: a file, a directory of Parquet files, or either with `*`, `?`, `[...]`,
+            and `**` for any directories. In a URI, `?` is none of them: `check_storage` takes it for options.
+
+    Raises:
+        DataError: nothing is found, a file cannot be read or is of another kind, the files have different columns, a
+            column comes twice, or there are no rows.
+    """
+    files, paths = find_files(pattern)
+    tables = [_read_file(files, path) for path in paths]
+    _check_columns(paths, tables)
+    table = _concatenate([table.select(tables[0].column_names) for table in tables])
+    if not len(table):
+        raise DataError(f"{pattern} has no rows: expected a line of names and rows, received names only. Add rows.")
+    return table
+
+
+def find_files(pattern: str) -> tuple[pyarrow.fs.FileSystem, list[str]]:
+    """Returns the file system and the files of a pattern, sorted.
+
+    Raises:
+        DataError: nothing is found, or files of both kinds.
+    """
+    files, path = open_filesystem(pattern)
+    try:
+        paths = _match(files, path)
+    except OSError as error:
+        reason = describe(error) if is_remote(pattern) else error.strerror or error
+        raise DataError(f"--data {pattern} cannot be read: expected files, received: {reason}. Correct it.") from None
+    if not paths:
+        what = "a file that matches" if any(sign in path for sign in _WILDCARDS) else "a file, or a directory of them,"
+        raise DataError(f"--data {pattern} does not exist: expected {what} ending in .csv or .parquet. Correct it.")
+    wrong = [found for found in paths if not found.endswith(ENDINGS)]
+    if wrong:
+        raise DataError(
+            f"--data {pattern} holds {wrong[0]}: expected files that end in .csv or .parquet. Convert or rename it, or "
+            "give a glob."
+        )
+    if len({found.rsplit(".", 1)[1] for found in paths}) > 1:
+        raise DataError(
+            f"--data {pattern} holds CSV and Parquet: expected one kind of file. Give a glob such as *.csv."
+        )
+    return files, paths
+
+
+def _match(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
+    parts = path.split("/")
+    fixed = next((index for index, part in enumerate(parts) if any(sign in part for sign in _WILDCARDS)), None)
+    if fixed is None:
+        info = files.get_file_info(path)
+        if info.type != pyarrow.fs.FileType.Directory:
+            return [path] if info.type == pyarrow.fs.FileType.File else []
+        parts, fixed = [*parts, "**", "*.parquet"], len(parts)
+    directory = "/".join(parts[:fixed]) or "/"
+    # Only as deep as the pattern, for a bucket may be large.
+    recursive = fixed < len(parts) - 1
+    selector = pyarrow.fs.FileSelector(directory, allow_not_found=True, recursive=recursive)
+    found = [info.path for info in files.get_file_info(selector) if info.type == pyarrow.fs.FileType.File]
+    start = len(parts[:fixed])
+    # What begins with . or _ is in the making or a marker, as for Spark.
+    return sorted(
+        name
+        for name in found
+        if not name.rsplit("/", 1)[-1].startswith((".", "_")) and _fits(name.split("/")[start:], parts[fixed:])
+    )
+
+
+def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    if not patterns or not names:
+        return not patterns and not names
+    if patterns[0] == "**":
+        return _fits(names, patterns[1:]) or _fits(names[1:], patterns)
+    return fnmatch.fnmatchcase(names[0], patterns[0]) and _fits(names[1:], patterns[1:])
+
+
+def _read_file(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
+    is_csv = path.endswith(".csv")
+    try:
+        table = _read_csv(files, path) if is_csv else parquet.read_table(path, filesystem=files, partitioning=None)
+    except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        kind = "a CSV file in UTF-8, with as many values in each row as names" if is_csv else "a Parquet file"
+        reason = " ".join(str(error).split()).rstrip(".")[:300]
+        raise DataError(f"{path} cannot be read: expected {kind}, received: {reason}. Correct or replace it.") from None
+    names = table.column_names
+    binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+    if is_csv and binary:
+        raise DataError(
+            f"{path} cannot be read: expected UTF-8, received another encoding in {binary[0]!r}. Convert it."
+        )
+    if is_csv and len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+        raise DataError(
+            f"{path} has one column, {names[0]!r}: expected values separated by commas, received another separator. "
+            "Convert it."
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(
+            f"{path} has two columns of one name: expected different names, received {twice[0]!r} "
+            f"{names.count(twice[0])} times. Rename or remove one."
+        )
+    return table
+
+
+def _read_csv(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
+    options: dict[str, Any] = {"null_values": list(NULL_TEXTS), "strings_can_be_null": True}
+    options |= {"true_values": ["true", "True", "TRUE"], "false_values": ["false", "False", "FALSE"]}
+    content = files.open_input_file(path).read_buffer()
+    parse = csv.ParseOptions(newlines_in_values=True)
+    try:
+        return csv.read_csv(
+            pa.BufferReader(content), parse_options=parse, convert_options=csv.ConvertOptions(**options)
+        )
+    except pa.ArrowInvalid as error:
+        if "conversion error" not in str(error):
+            raise
+    # The types are those of the first rows: here later rows hold something else.
+    names = csv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
+    options["column_types"] = dict.fromkeys(names, pa.string())
+    table = csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=csv.ConvertOptions(**options))
+    return pa.table({name: _typed(table[name]) for name in names}) if len(set(names)) == len(names) else table
+
+
+def _typed(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    for type_ in (pa.int64(), pa.float64(), pa.timestamp("s")):
+        try:
+            return text.cast(type_)
+        except pa.ArrowInvalid:
+            continue
+    return text
+
+
+def _check_columns(paths: Sequence[str], tables: Sequence[pa.Table]) -> None:
+    expected = set(tables[0].column_names)
+    for path, table in zip(paths, tables, strict=True):
+        missing, more = sorted(expected - set(table.column_names)), sorted(set(table.column_names) - expected)
+        if missing or more:
+            difference = f"lacks {_shown(missing)}" if missing else f"also has {_shown(more)}"
+            raise DataError(
+                f"{path} has other columns than {paths[0]}: expected {len(expected)} columns of the same names, "
+                f"received one that {difference}. Give files of one table."
+            )
+
+
+def _shown(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NUM_SHOWN} more" if len(names) > _NUM_SHOWN else ""
+    return ", ".join(repr(name) for name in names[:_NUM_SHOWN]) + more
+
+
+def _concatenate(tables: list[pa.Table]) -> pa.Table:
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        pass
+    # One file holds numbers where another holds text: `settle_types` tells what that column is.
+    names = tables[0].column_names
+    differ = [name for name in names if len({table[name].type for table in tables} - {pa.null()}) > 1]
+    for name in differ:
+        index = names.index(name)
+        try:
+            tables = [table.set_column(index, name, table[name].cast(pa.string())) for table in tables]
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            types = sorted({str(table[name].type) for table in tables})
+            raise DataError(
+                f"column {name!r} has another type from file to file: expected one, received {' and '.join(types)}. "
+                "Convert it, or leave it out of the files."
+            ) from None
+    return pa.concat_tables(tables, promote_options="permissive")

@@ -1,0 +1,72 @@
+"""A table of the user's own: CSV or Parquet, regression or classification, an MLP or Wide & Deep trained by Adam.
+
+Command: python jobs/train.py table --data sales.csv --target price
+"""
+
+import functools
+from typing import TYPE_CHECKING
+
+from annlib.data import Dataset
+from annlib.data.own_table.config import TableConfig
+from annlib.training.workload import Workload
+
+if TYPE_CHECKING:
+    import keras
+
+
+# One process looks at the data before, during and after training.
+@functools.lru_cache(maxsize=1)
+def load_data(config: TableConfig) -> Dataset:
+    """Returns the table of the configuration."""
+    from annlib.data.own_table.loading import load_table
+
+    return load_table(config)
+
+
+def build_model(data: Dataset, config: TableConfig) -> "keras.Model":
+    """Returns the compiled model of encoded columns; it is saved inside one of raw rows."""
+    from annlib.models.optimizers import make_optimizer
+    from annlib.models.tabular import tabular_model
+    from annlib.models.targets import ClassificationTask
+    from annlib.training.schedule import learning_rate
+
+    assert data.columns is not None
+    assert config.hidden is not None
+    assert config.activation is not None
+    assert config.optimizer is not None
+    task = None
+    if data.task is not None and data.task != "regression":
+        task = ClassificationTask(
+            kind=data.task,
+            num_classes=len(data.class_names or ()),
+            encoding="multi-hot" if data.task == "multilabel" else "sparse",
+        )
+    return tabular_model(
+        data.columns,
+        data.train.y,
+        task,
+        optimizer=make_optimizer(config.optimizer, learning_rate(config, len(data.train))),
+        kind=config.model,
+        hidden=config.hidden,
+        hidden_activation=config.activation,
+        loss=config.loss,
+    )
+
+
+WORKLOAD = Workload(
+    name="table",
+    description="predict a column of your own CSV or Parquet files; `jobs/train.py table --help` lists its flags",
+    load_data=load_data,
+    build_model=build_model,
+    defaults={
+        "epochs": 20,
+        "global_batch_size": 32,
+        "learning_rate": 0.001,
+        "hidden": (50, 50, 50),
+        "activation": "relu",
+        "optimizer": "adam",
+    },
+    # Those of a regression, then of the kinds of classification.
+    metrics=("root_mean_squared_error", "mae", "sparse_categorical_accuracy", "binary_accuracy"),
+    config_class=TableConfig,
+)

@@ -1,0 +1,83 @@
+"""The README's workload in a file of the user's own, trained as a user does."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_wine
+
+import annlib
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def readme_program() -> str:
+    section = (ROOT / "README.md").read_text().split("## Train your own model")[1]
+    block = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert block is not None
+    return block.group(1)
+
+
+def train(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / "jobs/train.py"), *arguments, "--storage", "runs"]
+    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("own")
+    (path / "wine.py").write_text(readme_program())
+    return path
+
+
+def test_the_readmes_lines_train(directory: Path) -> None:
+    done = train(directory, "wine.py:wine", "--epochs", "50", "--name", "file")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    run = directory / "runs/file"
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["test"]["accuracy"] > 0.9
+    x, y = load_wine(return_X_y=True)
+    accuracy = np.mean(annlib.load(run).predict(x.astype(np.float32), verbose=0).argmax(axis=1) == y)
+    assert accuracy > 0.9
+    assert (run / "pictures/confusion_matrix.png").exists()
+    command = [sys.executable, str(ROOT / "jobs/evaluate.py"), "runs/file", "--json", "figures.json"]
+    evaluated = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert json.loads((directory / "figures.json").read_text())["metrics"] == metrics["test"]
+
+
+def test_a_module_by_its_flag_with_flags_of_its_own(directory: Path) -> None:
+    (directory / "my_package").mkdir()
+    (directory / "my_package/wines.py").write_text(
+        readme_program()
+        + "from annlib.config import RunConfig\n"
+        + "class WineConfig(RunConfig):\n    neurons: int = 30\n"
+        + "own = Workload(load_data=wine.load_data, build_model=build_model, config_class=WineConfig)\n"
+    )
+    done = train(
+        directory, "--workload", "my_package.wines:own", "--neurons", "40", "--epochs", "1", "--name", "module"
+    )
+    assert done.returncode == 0, done.stderr
+    assert "neurons: 40" in (directory / "runs/module/config.yaml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["none.py:wine"], "none.py does not exist"),
+        (["wine.py:vine"], "Give wine.py:wine"),
+        (["digits", "--workload", "wine.py:wine"], "expected one workload, received digits and wine.py:wine"),
+        (["wine.py:wine", "--monitor", "val_acc"], "expected one of loss, accuracy, val_loss, val_accuracy"),
+        (["wine.py:wine", "--target", "x"], "--target"),
+    ],
+)
+def test_a_bad_command_is_one_line(directory: Path, arguments: list[Any], part: str) -> None:
+    done = train(directory, *arguments)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
+    assert part in done.stderr

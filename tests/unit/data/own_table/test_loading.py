@@ -1,0 +1,147 @@
+"""Tables as data sets: tasks, splits, weights, files; nothing of validation and test gets into the preparation."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from own_tables import table
+
+from annlib.data import Dataset
+
+
+@pytest.mark.parametrize(
+    ("values", "task", "class_names"),
+    [
+        (np.linspace(0, 1, 40), "regression", None),
+        (np.arange(40) % 25, "regression", None),
+        (["yes", "no"] * 20, "binary", ("no", "yes")),
+        ([True, False] * 20, "binary", ("false", "true")),
+        ([0, 1] * 20, "binary", ("0", "1")),
+        ([1.0, 2.5] * 20, "binary", ("1", "2.5")),
+        ([3, 1, 2, 10] * 10, "multiclass", ("1", "2", "3", "10")),
+        (["x", "y", "z", "Ü"] * 10, "multiclass", ("x", "y", "z", "Ü")),
+    ],
+)
+def test_the_task_is_found_in_the_target(
+    load: Any, values: Any, task: str, class_names: tuple[str, ...] | None
+) -> None:
+    frame = table(price=values)
+    data = load(frame)
+    assert (data.task, data.class_names) == (task, class_names)
+    assert data.notes[0].startswith(f"{task} of price: ")
+    y = np.array(all_of(data))
+    if class_names is None:
+        np.testing.assert_allclose(np.sort(y), np.sort(np.float32(values)))
+    else:
+        named = np.array(class_names)[y.astype(int)]
+        expected = [f"{value:g}" if isinstance(value, float) else str(value) for value in values]
+        assert sorted(named) == sorted(name.replace("True", "true").replace("False", "false") for name in expected)
+
+
+def test_several_targets_are_labels(load: Any) -> None:
+    data = load(table(l1=[0, 1] * 20, l2=[True, True, False, False] * 10), target="l1,l2", drop="price")
+    assert (data.task, data.class_names, data.train.y.shape) == ("multilabel", ("l1", "l2"), (24, 2))
+
+
+def test_the_asked_for_task_wins(load: Any) -> None:
+    assert load(table(price=[1, 2, 3, 4] * 10), task="regression").task == "regression"
+
+
+def test_only_the_training_split_is_fitted_on(load: Any) -> None:
+    fold = ["train"] * 20 + ["validation"] * 10 + ["test"] * 10
+    frame = table(fold=fold)
+    changed = frame.copy()
+    changed.loc[20:, "size"] *= 1000
+    changed.loc[20:, "colour"] = "violet"
+    data, other = load(frame, split="fold"), load(changed, split="fold")
+    assert data.columns == other.columns
+    np.testing.assert_array_equal(data.train.x, other.train.x)
+    np.testing.assert_allclose(data.columns.columns[0].means, frame["size"][:20].mean())
+    np.testing.assert_allclose(data.columns.columns[0].scales, frame["size"][:20].std(ddof=0))
+    assert (other.test.x[:, 1] == 0).all()
+
+
+def test_a_split_by_column_keeps_the_rows_in_their_order(load: Any) -> None:
+    frame = table(fold=["test", "train", "validation", "train"] * 10)
+    data = load(frame, split="fold")
+    for split in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(data, split).y, np.float32(frame["price"][frame["fold"] == split]))
+
+
+def all_of(data: Dataset) -> list[float]:
+    return np.concatenate([data.train.y, data.validation.y, data.test.y]).tolist()
+
+
+def rows_of(data: Dataset) -> list[list[float]]:
+    return [sorted(split.y.tolist()) for split in (data.train, data.validation, data.test)]
+
+
+def test_a_random_split_is_that_of_its_seed_alone(load: Any) -> None:
+    frame = table(100)
+    first = rows_of(load(frame))
+    assert [len(rows) for rows in first] == [60, 20, 20]
+    assert sorted(all_of(load(frame))) == sorted(np.float32(frame["price"]).tolist())
+    assert rows_of(load(frame, seed=7)) == first
+    assert rows_of(load(frame, split_seed=7)) != first
+    assert [len(rows) for rows in rows_of(load(frame, validation_fraction=0.1, test_fraction=0.3))] == [60, 10, 30]
+
+
+def test_classes_have_their_share_in_every_split(load: Any) -> None:
+    data = load(table(200, kind=["a"] * 140 + ["b"] * 57 + ["c"] * 3), target="kind")
+    counts = [np.bincount(split.y, minlength=3).tolist() for split in (data.train, data.validation, data.test)]
+    assert counts == [[84, 35, 1], [28, 11, 1], [28, 11, 1]]
+
+
+def test_weights_have_the_mean_1_in_each_split(load: Any) -> None:
+    frame = table(fold=["train", "train", "validation", "test"] * 10, w=np.arange(40))
+    data = load(frame, split="fold", weight="w")
+    assert data.columns.raw_names == ("size", "colour")
+    expected = frame["w"][frame["fold"] == "train"]
+    np.testing.assert_allclose(data.train.weight, expected / expected.mean(), rtol=1e-6)
+    assert data.test.weight.mean() == pytest.approx(1)
+
+
+def test_useless_columns_are_left_out_and_named(load: Any) -> None:
+    data = load(table(same=1, none=np.nan, id=[f"i{i}" for i in range(40)]))
+    assert data.columns.raw_names == ("size", "colour")
+    assert [note.split(":")[0] for note in data.notes[1:]] == ["left out 'same'", "left out 'none'", "left out 'id'"]
+
+
+def test_a_leak_that_was_asked_for_is_taken_and_named(load: Any) -> None:
+    data = load(table(copy=table()["price"]), features="size,copy")
+    assert data.columns.raw_names == ("size", "copy")
+    assert "'copy' equals the target" in data.notes[1]
+
+
+@pytest.mark.parametrize("pattern", ["part-*.parquet", "d/**/*.parquet", "d", "part-?.parquet"])
+def test_files_of_a_pattern_are_one_table(load: Any, tmp_path: Path, pattern: str) -> None:
+    frame = table(60)
+    (tmp_path / "d/e").mkdir(parents=True)
+    places = ["part-1", "part-2", "part-3"] if pattern.startswith("part") else ["d/a", "d/e/b", "d/e/c"]
+    for place, start in zip(places, (0, 20, 40), strict=True):
+        # In another order, and whole numbers here, fractions there.
+        part = frame[start : start + 20][["colour", "price", "size"] if start else list(frame)]
+        part.assign(size=part["size"].round()).astype({"size": "float32" if start else "int16"}).to_parquet(
+            tmp_path / f"{place}.parquet"
+        )
+    (tmp_path / "d/_SUCCESS").touch()
+    data = load(tmp_path / pattern)
+    assert sorted(all_of(data)) == sorted(np.float32(frame["price"]).tolist())
+
+
+def test_types_that_change_behind_the_first_rows(load: Any, tmp_path: Path) -> None:
+    # Types are guessed from the first megabyte.
+    sizes = ["1"] * 400_000 + ["2.5", "NA"]
+    rows = "\n".join(f"{size},{index}" for index, size in enumerate(sizes))
+    (tmp_path / "long.csv").write_text(f"size,price\n{rows}\n")
+    data = load(tmp_path / "long.csv")
+    assert data.columns.columns[0].kind == "number"
+
+
+def test_a_byte_order_mark_and_quoted_commas(load: Any, tmp_path: Path) -> None:
+    rows = "".join(f'"{"a,b" if i % 2 else "c"}",{i / 3}\n' for i in range(20))
+    (tmp_path / "bom.csv").write_text(f'\ufeff"kind, of",price\n{rows}', encoding="utf-8")
+    data = load(tmp_path / "bom.csv", features='"kind, of"')
+    assert data.columns.columns[0].name == "kind, of"
+    assert set(data.columns.columns[0].values) == {"a,b", "c"}
