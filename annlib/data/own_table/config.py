@@ -30,15 +30,15 @@ class TableConfig(RunConfig):
     task: Literal["auto", "regression", "binary", "multiclass", "multilabel"] = Field(
         default="auto", description="regression, binary, multiclass or multilabel; auto: what the target looks like"
     )
-    model: Literal["mlp", "wide-deep"] = Field(default="mlp", description="multilayer perceptron, or Wide & Deep")
+    model: Literal["mlp", "wide-deep"] = Field(default="mlp", description="mlp, a multilayer perceptron, or wide-deep")
     hidden: tuple[PositiveInt, ...] = Field(
         default=(50, 50, 50), min_length=1, description="neurons of each hidden layer"
     )
     hidden_activation: Literal["relu", "selu", "elu", "gelu", "swish", "tanh"] = Field(
-        default="relu", description="activation of the hidden layers"
+        default="relu", description="relu, selu, elu, gelu, swish or tanh"
     )
     loss: Literal["mse", "mae", "huber"] = Field(
-        default="mse", description="loss of a regression, in standard deviations of the target"
+        default="mse", description="of a regression: mse, mae or huber, in standard deviations of the target"
     )
 
     @field_validator("target", "features", "drop", "hidden", mode="before")
