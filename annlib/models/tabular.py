@@ -16,6 +16,7 @@ from annlib.data.columns import Columns
 from annlib.errors import DataError
 from annlib.models.mlp import check_hidden, hidden_layers, regression_metrics
 from annlib.models.tabular_layers import (
+    CodeEmbedding,
     DateParts,
     JoinColumns,
     OneHotColumns,
@@ -165,9 +166,9 @@ def _parts(encoded: Any, columns: Columns, *, embed_all: bool) -> tuple[list[Any
     for index, column in enumerate(columns.categories):
         if not (column.is_embedded or embed_all):
             continue
-        layer = keras.layers.Embedding(column.num_codes, embedding_dimensions(column.num_codes))
+        layer = CodeEmbedding(column.num_codes, embedding_dimensions(column.num_codes))
         codes = SelectColumns(first + index, first + index + 1, name=f"codes_{index}")(encoded)
-        vectors = keras.layers.Flatten()(layer(codes))
+        vectors = layer(codes)
         all_embedded.append(vectors)
         if column.is_embedded:
             embedded.append(vectors)

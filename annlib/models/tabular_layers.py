@@ -59,6 +59,27 @@ class SelectColumns(keras.layers.Layer):  # type: ignore[misc]
 
 
 @keras.saving.register_keras_serializable("annlib")
+class CodeEmbedding(keras.layers.Embedding):  # type: ignore[misc]
+    """An embedding whose gradient is dense.
+
+    Of a sparse one, Keras 3.15's optimizers square the rows of one code before they add them up, so that Adam takes
+    other steps in one process than on several workers, where gradients are summed first.
+
+    Args of the call: codes, shape (batch, 1); gives shape (batch, output_dim).
+    """
+
+    def call(self, codes: Any) -> Any:
+        """Returns the vector of each code."""
+        # The gradient of a product is dense.
+        table = keras.ops.multiply(self.embeddings, 1.0)
+        return keras.ops.take(table, keras.ops.cast(codes[:, 0], "int32"), axis=0)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        """Returns the shape of the vectors."""
+        return (input_shape[0], self.output_dim)
+
+
+@keras.saving.register_keras_serializable("annlib")
 class JoinColumns(keras.layers.Layer):  # type: ignore[misc]
     """Columns side by side, all of the type `to`.
 

@@ -30,9 +30,9 @@ class TableConfig(RunConfig):
     task: Literal["auto", "regression", "binary", "multiclass", "multilabel"] = Field(
         default="auto", description="regression, binary, multiclass or multilabel; auto: what the target looks like"
     )
-    model: Literal["mlp", "wide-deep"] = Field(default="mlp", description="multilayer perceptron, or Wide & Deep")
+    model: Literal["mlp", "wide-deep"] = Field(default="mlp", description="mlp, a multilayer perceptron, or wide-deep")
     loss: Literal["mse", "mae", "huber"] = Field(
-        default="mse", description="loss of a regression, in standard deviations of the target"
+        default="mse", description="of a regression: mse, mae or huber, in standard deviations of the target"
     )
 
     @field_validator("target", "features", "drop", mode="before")

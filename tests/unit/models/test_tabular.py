@@ -16,7 +16,7 @@ from annlib.data.conversion import to_seconds
 from annlib.data.encoding import date_parts, encode
 from annlib.errors import DataError
 from annlib.models.tabular import core_of, input_names, raw_model, tabular_model
-from annlib.models.tabular_layers import DateParts, OneHotColumns, StandardizedLoss
+from annlib.models.tabular_layers import CodeEmbedding, DateParts, OneHotColumns, StandardizedLoss
 from annlib.models.targets import ClassificationTask
 
 KINDS: dict[str, Kind] = {
@@ -135,3 +135,19 @@ def test_categories_alone_are_a_model() -> None:
     for kind in ("mlp", "wide-deep"):
         model = tabular_model(only, np.arange(3), task, optimizer=keras.optimizers.SGD(), kind=kind)
         assert model(np.array([[2.0]], np.float32)).shape == (1, 3)
+
+
+def test_adam_of_embeddings_sums_the_gradient_of_a_code_first() -> None:
+    codes, targets = np.array([[1], [1], [0]], np.float32), np.array([[1.0], [-2.0], [4.0]], np.float32)
+    model = keras.Sequential([keras.Input((1,)), CodeEmbedding(3, 1, embeddings_initializer="zeros")])
+    model.compile(keras.optimizers.Adam(0.1, beta_1=0.0, beta_2=0.9), "mse")
+    annlib.fit(model, codes, targets, batch_size=3, epochs=2, verbose=0)
+    # The mean squared error's gradient of each code; Kingma and Ba, 2015, algorithm 1, with epsilon 1e-7.
+    weights, moment = np.zeros(3), np.zeros(3)
+    for step in (1, 2):
+        gradient = np.zeros(3)
+        for code, target in zip([1, 1, 0], targets[:, 0], strict=True):
+            gradient[code] += 2 * (weights[code] - target) / 3
+        moment = 0.9 * moment + 0.1 * gradient**2
+        weights -= 0.1 * gradient / (np.sqrt(moment / (1 - 0.9**step)) + 1e-7)
+    np.testing.assert_allclose(model.get_weights()[0][:, 0], weights, rtol=1e-5)
