@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+# Searches take minutes.
+pytestmark = pytest.mark.faults
+
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = "optimizer: {choice: [adam, nadam]}\nlearning_rate: {log_uniform: [1e-3, 1e-2]}\n"
 NUM_TRIALS = 8
