@@ -75,6 +75,17 @@ def _command_problems(manifests: Manifests, command: Sequence[str], working_dir:
         yield from _argument_problems(local, arguments)
 
 
+@contextlib.contextmanager
+def _stopped_after_parsing(module: Any) -> Iterator[None]:
+    if not hasattr(module, "parse_workload"):
+        with mock.patch.object(module, "run_command", return_value=0):
+            yield
+        return
+    # It parses inside of the command, for its flags depend on the workload.
+    with mock.patch.object(module, "load_config"), mock.patch.object(module.run, "train", return_value=0):
+        yield
+
+
 def _argument_problems(script: Path, arguments: Sequence[str]) -> Iterator[str]:
     """Runs the entry point up to the command itself, which is the point where its arguments are parsed."""
     specification = importlib.util.spec_from_file_location(f"entry_point_{script.stem}", script)
@@ -86,7 +97,7 @@ def _argument_problems(script: Path, arguments: Sequence[str]) -> Iterator[str]:
     try:
         specification.loader.exec_module(module)
         with (
-            mock.patch.object(module, "run_command", return_value=0),
+            _stopped_after_parsing(module),
             mock.patch.object(sys, "argv", [str(script), *arguments]),
             contextlib.redirect_stderr(errors),
         ):
