@@ -8,8 +8,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # annlib beside it
 from rich.console import Console
 
 from annlib import run
-from annlib.command import given_values, parse_workload, run_command
+from annlib.command import given_values, run_command
 from annlib.config import load_config
+from annlib.workload_command import parse_workload
 from annlib.workloads import WORKLOADS
 
 

@@ -10,11 +10,10 @@ import tensorflow as tf
 
 from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
 from annlib.training.engine.arrays import as_dataset, num_rows
+from annlib.training.engine.hooks import with_test_hooks
 from annlib.training.engine.program import build, cached, evaluation_program
 
 PREDICT_BATCH_SIZE = 1024
-
-
 # Values of one layer for one batch of a validation: 4 MB in float32.
 _VALUES_OF_A_BATCH = 2**20
 
@@ -72,11 +71,7 @@ def evaluate(
     num_steps = math.ceil(num_rows(data) / batch_size)
     build(model, data)
     hooks = callback_list(callbacks, model, verbose, 1, num_steps, add_history=False)
-    hooks.on_test_begin()
-    hooks.on_test_batch_begin(0)
-    logs = evaluation_program(model, batch_size, num_steps=num_steps).run(data)
-    hooks.on_test_batch_end(num_steps - 1, logs)
-    hooks.on_test_end(logs)
+    logs = with_test_hooks(hooks, num_steps, evaluation_program(model, batch_size, num_steps=num_steps).bind(data))
     return logs if return_dict else model._flatten_metrics_in_order(logs)
 
 

@@ -37,13 +37,11 @@ def _acts_before_validation(callback: keras.callbacks.Callback) -> bool:
     )
 
 
-def with_validation_hooks(
-    callbacks: keras.callbacks.CallbackList, num_steps: int, validate: Callable[[], Logs]
-) -> Logs:
-    """Calls the test hooks around `validate`; returns its metrics under the names they have in an epoch's logs."""
+def with_test_hooks(callbacks: keras.callbacks.CallbackList, num_steps: int, evaluate: Callable[[], Logs]) -> Logs:
+    """Calls the test hooks around `evaluate`, and returns its metrics."""
     callbacks.on_test_begin()
     callbacks.on_test_batch_begin(0)
-    logs = validate()
+    logs = evaluate()
     callbacks.on_test_batch_end(num_steps - 1, logs)
     callbacks.on_test_end(logs)
-    return {f"val_{name}": value for name, value in logs.items()}
+    return logs

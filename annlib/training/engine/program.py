@@ -153,10 +153,11 @@ class EvaluationProgram:
         self._logs = _PackedLogs()
         self._function = _Compiled(lambda data: _evaluate(self._step, data, self._batch_size, self._logs), compilation)
 
-    def run(self, data: Data) -> Logs:
-        """Returns the metrics over all rows, as Python numbers and arrays."""
+    def bind(self, data: Data) -> Callable[[], Logs]:
+        """Returns what evaluates data: it returns the metrics over all rows, as Python numbers and arrays."""
         self._step.prepare(data)
-        return self._logs.unpack(self._function.for_types(data)(data).numpy())
+        function = self._function.for_types(data)
+        return lambda: self._logs.unpack(function(data).numpy())
 
 
 def _evaluate(step: Step, data: Data, batch_size: int, logs: "_PackedLogs") -> tf.Tensor:

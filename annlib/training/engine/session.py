@@ -13,7 +13,7 @@ from annlib.errors import NonFiniteLossError
 from annlib.training.engine.arrays import num_rows
 from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.evaluation import evaluation_batch_size
-from annlib.training.engine.hooks import act_before_validation, read_logs_alone, with_validation_hooks
+from annlib.training.engine.hooks import act_before_validation, read_logs_alone, with_test_hooks
 from annlib.training.engine.orders import EpochOrders
 from annlib.training.engine.program import Data, Logs, Run, build, evaluation_program, training_program
 from annlib.training.engine.replicated import sum_over_replicas
@@ -48,10 +48,10 @@ class Session:
         self._is_distributed = is_distributed(model)
         self._callbacks: keras.callbacks.CallbackList
         self._run: Run
+        self._evaluation: Callable[[], Callable[[], Logs]]
         self._max_epochs = 1
         self._validates_at_once = False
         self._num_validation_steps = 0
-        self._num_epochs = 0
         self._compiled = False
         self._step_s: float | None = None
 
@@ -60,11 +60,13 @@ class Session:
         build(self.model, self._data)
         self._callbacks = callbacks
         rows = self._validation_batch_size or evaluation_batch_size(self.model, self._batch_size)
-        self._validation_batch_size, self._num_epochs = rows, num_epochs
         if self._validation is not None:
             self._num_validation_steps = math.ceil(num_rows(self._validation) / rows)
             # Collectives of the training and of the validation in one function wait for each other for good.
             self._validates_at_once = not (self._is_distributed or act_before_validation(callbacks))
+            self._evaluation = functools.cache(
+                functools.partial(self._bind_evaluation, self._validation, rows, num_epochs)
+            )
         if read_logs_alone(callbacks) and not self._is_distributed:
             self._max_epochs = self.orders.most_at_once
         program = training_program(
@@ -77,6 +79,10 @@ class Session:
         self._run = program.bind(
             self._data, self._validation if self._validates_at_once else None, shuffles=self.orders.shuffles
         )
+
+    def _bind_evaluation(self, validation: Data, batch_size: int, num_epochs: int) -> Callable[[], Logs]:
+        program = evaluation_program(self.model, batch_size, num_steps=num_epochs * self._num_validation_steps)
+        return program.bind(validation)
 
     def num_epochs_at_once(self, remaining: int) -> int:
         """Returns how many epochs the next call runs, so that it takes no longer than a chunk."""
@@ -118,17 +124,12 @@ class Session:
             callbacks.on_train_batch_end(last - 1, logs)
             first, begins = last, False
         # Validated by now, or not because training stopped within the epoch.
-        return self._end_epoch(epoch, logs, lambda: validation_logs or self._evaluate())
-
-    def _evaluate(self) -> Logs:
-        assert self._validation is not None
-        assert self._validation_batch_size is not None
-        steps = self._num_validation_steps * self._num_epochs
-        return evaluation_program(self.model, self._validation_batch_size, num_steps=steps).run(self._validation)
+        return self._end_epoch(epoch, logs, lambda: validation_logs or self._evaluation()())
 
     def _end_epoch(self, epoch: int, logs: Logs, validate: Callable[[], Logs]) -> Logs:
         if self._validation is not None:
-            logs = logs | with_validation_hooks(self._callbacks, self._num_validation_steps, validate)
+            metrics = with_test_hooks(self._callbacks, self._num_validation_steps, validate)
+            logs = logs | {f"val_{name}": value for name, value in metrics.items()}
         self._callbacks.on_epoch_end(epoch, logs)
         return logs
 
