@@ -96,7 +96,8 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
 
                 stack.enter_context(distributed.cluster(config))
         run.create()
-        stack.enter_context(output_to(run.log))
+        # Workers write to the same file.
+        stack.enter_context(output_to(run.log, place="driver" if config.uses_ray else None))
         stack.enter_context(log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
         interrupts = stack.enter_context(collect_signals(console))

@@ -1,15 +1,19 @@
 """What a driver has around its work: signals, and where output and log lines go."""
 
 import contextlib
+import io
 import logging
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
+
+from annlib.training.line_writer import start_line_writer
 
 # As shells do it: 130 after Ctrl-C, 143 after SIGTERM.
 EXIT_SIGNAL = 128
@@ -40,11 +44,16 @@ def collect_signals(console: Console) -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def output_to(path: Path) -> Iterator[None]:
-    """Sends what C++ libraries and Ray write to the process' error stream, and Ray to `sys.stdout`, to a file."""
+def output_to(path: Path, *, place: str | None = None) -> Iterator[None]:
+    """Sends what C++ libraries and Ray write to the process' error stream, and Ray to `sys.stdout`, to a file.
+
+    Args:
+        path: the file.
+        place: what each line begins with; needed where other processes write to the file as well.
+    """
     sys.stderr.flush()
     terminal = os.dup(2)
-    with path.open("a") as file, contextlib.redirect_stdout(file):
+    with _lines_of(path, place) as file, contextlib.redirect_stdout(file):
         os.dup2(file.fileno(), 2)
         try:
             yield
@@ -52,6 +61,23 @@ def output_to(path: Path) -> Iterator[None]:
             sys.stderr.flush()
             os.dup2(terminal, 2)
             os.close(terminal)
+
+
+@contextlib.contextmanager
+def _lines_of(path: Path, place: str | None) -> Iterator[IO[str]]:
+    if place is None:
+        with path.open("a") as file:
+            yield file
+        return
+    writer = start_line_writer(path, place)
+    assert writer.stdin is not None
+    try:
+        with io.TextIOWrapper(writer.stdin, line_buffering=True) as stream:
+            yield stream
+    finally:
+        # Long enough for the last lines. A process that was started meanwhile may hold the stream open.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            writer.wait(timeout=2)
 
 
 @contextlib.contextmanager

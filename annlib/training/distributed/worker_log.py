@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -12,17 +10,7 @@ from annlib.config import RunConfig
 from annlib.errors import StorageError
 from annlib.storage import is_remote
 from annlib.training.distributed.mailbox import Mailbox
-
-# A process of its own, so that the last words of a worker that aborts or is killed are written. A line that the disk
-# has no room for is left out: training bears with that, and so does its log.
-_PREFIX_LINES = """
-import contextlib, sys
-place = sys.argv[1].encode() + b" "
-with open(sys.argv[2], "ab", buffering=0) as log:
-    for line in sys.stdin.buffer:
-        with contextlib.suppress(OSError):
-            log.write(place + line)
-"""
+from annlib.training.line_writer import start_line_writer
 
 
 def open_log(config: RunConfig, run: RunDirectory, mailbox: Mailbox, rank: int, node: str) -> Path:
@@ -55,11 +43,9 @@ def log_to(path: Path, place: str) -> None:
         path: the file, which other workers may write to as well.
         place: what each line begins with.
     """
-    writer = subprocess.Popen(
-        [sys.executable, "-ESc", _PREFIX_LINES, place, str(path)], stdin=subprocess.PIPE, start_new_session=True
-    )
-    assert writer.stdin is not None
-    os.dup2(writer.stdin.fileno(), 2)
+    stream = start_line_writer(path, place).stdin
+    assert stream is not None
+    os.dup2(stream.fileno(), 2)
     handler = logging.StreamHandler(os.fdopen(os.dup(2), "w", buffering=1))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     # Not the root logger: Ray's and TensorFlow's own handlers write to the error stream already.
