@@ -76,7 +76,8 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
         if not run.report.exists():
             write_report(run, workload_description=workload.description, config_class=workload.config_class)
         console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
-        _print_results(console, finished, config)
+        _print_metrics(console, finished)
+        console.print(config.location, highlight=False, soft_wrap=True)
         return 0
     notes = data.notes
     for note in notes:
@@ -178,16 +179,17 @@ def _finish(
     from annlib import results
 
     metrics = final_metrics(config, result)
+    # Before the pictures, which take longer than many a training.
+    _print_metrics(console, metrics)
     pictures = results.draw_pictures(run, config, workload)
     results.write_tensorboard(run, config, pictures, result["metrics"])
     # A run with this file is a finished one; the report reads it.
     write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
     write_report(run, workload_description=workload.description, config_class=workload.config_class)
-    _print_results(console, metrics, config)
+    console.print(config.location, highlight=False, soft_wrap=True)
     return 0
 
 
-def _print_results(console: Console, metrics: dict[str, Any], config: RunConfig) -> None:
+def _print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     console.print(metrics_table({split: metrics[split] for split in ("train", "validation", "test")}))
     console.print(f"trained in {metrics['seconds']:.1f} s, {metrics['samples_per_s']:,.0f} samples/s", highlight=False)
-    console.print(config.location, highlight=False, soft_wrap=True)

@@ -20,7 +20,10 @@ RUN_FLAGS = ("epochs", "seed", "name", "storage", "data_dir", "use_gpu", "cpus_p
 def main() -> int:
     """Parses the command line and searches; returns the exit code."""
     parser = Parser(prog="jobs/tune.py", description="Search for the best hyperparameters of a workload, on Ray Tune.")
-    parser.add_argument("workload", help="what to train, `jobs/train.py --list` shows the workloads")
+    parser.add_argument(
+        "workload",
+        help="what to train: a name of `jobs/train.py --list`, or file.py:name or package.module:name of your own",
+    )
     parser.add_argument("--num-trials", type=positive_integer, default=20, help="trials in all (default: 20)")
     parser.add_argument(
         "--space", type=Path, metavar="FILE", help="YAML file of what to vary (default: the workload's)"

@@ -1,6 +1,7 @@
 """What a search is: the trials to do, and how it decides between them."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,8 @@ def define(
         trials_per_process: trials that a process does, one after another, until a new one takes its place.
 
     Raises:
-        ConfigError: the workload's model cannot be searched, or a value is wrong.
+        ConfigError: the workload cannot be searched, or a value is wrong.
     """
-    if not workload.is_mlp:
-        raise ConfigError(
-            f"{workload.name} cannot be tuned: expected a workload whose model is an MLP, which takes "
-            f"{', '.join(MLP_FIELDS)}, received another one. `jobs/train.py --list` shows the workloads."
-        )
     if workload.config_class is not RunConfig:
         raise ConfigError(
             f"{workload.name} cannot be tuned: expected a workload without flags of its own, received one that has "
@@ -109,11 +105,9 @@ def define(
         )
     if metric is None:
         metric = f"val_{workload.metrics[0]}" if workload.output == "probabilities" else "val_loss"
-    known = [f"val_{name}" for name in ("loss", *workload.metrics)]
-    if metric not in known:
-        raise ConfigError(
-            f"metric is unknown: expected one of {', '.join(known)}, received {metric!r}. Correct --metric."
-        )
+    # The metrics of a model of the user's own are known when it is built.
+    if workload.metrics or not metric.startswith("val_"):
+        check_metric(metric, workload.metrics)
     if config.uses_ray:
         raise ConfigError(
             "num_workers does not fit a search: expected 0, for each trial trains in one process, received "
@@ -121,7 +115,13 @@ def define(
         )
     config = config.model_copy(update={"monitor": metric})
     workload.check(config)
-    space = default_space(workload) if space_file is None else read_space(space_file, config)
+    space = default_space(workload, config) if space_file is None else read_space(space_file, config)
+    shapes = [name for name in space if name in ("layers", "neurons", *MLP_FIELDS)]
+    if shapes and not workload.is_mlp:
+        raise ConfigError(
+            f"{', '.join(shapes)} of --space {space_file} cannot be tuned for {workload.name}: expected other "
+            "hyperparameters, for its model is no MLP of hidden layers that the configuration shapes. Remove it."
+        )
     if space_file is None:
         check_space(space, config, "the default space")
     return Search(
@@ -132,3 +132,12 @@ def define(
         concurrency=concurrency,
         trials_per_process=trials_per_process,
     )
+
+
+def check_metric(metric: str, names: Sequence[str]) -> None:
+    """Raises ConfigError where a model with these metrics beside the loss does not have this one of the validation."""
+    known = [f"val_{name}" for name in ("loss", *names)]
+    if metric not in known:
+        raise ConfigError(
+            f"metric is unknown: expected one of {', '.join(known)}, received {metric!r}. Correct --metric."
+        )

@@ -14,13 +14,14 @@ from rich.console import Console
 
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
+from annlib.data import Dataset
 from annlib.errors import ConfigError, StorageError
 from annlib.reporting.trials import summarize
 from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
 from annlib.training.run_storage import open_run_storage
 from annlib.training.trial import TrialRecord
 from annlib.tuning import results
-from annlib.tuning.definition import REDUCTION_FACTOR, Search
+from annlib.tuning.definition import REDUCTION_FACTOR, Search, check_metric
 from annlib.tuning.space import configure, describe, draw
 
 
@@ -43,7 +44,7 @@ def tune(search: Search, *, console: Console) -> int:
     with open_run_storage(config, leave_out=("trial-",)) as storage:
         directory = storage.run.path
         _check_directory(directory, search)
-        search.workload.load(config)
+        _check_metric(search, search.workload.load(config))
         configs = _configs(search, console)
         with contextlib.ExitStack() as stack:
             records, received = _run(search, configs, directory, console, stack)
@@ -78,6 +79,18 @@ def _check_directory(directory: Path, search: Search) -> None:
                 f"the search {name} was started with {key}={found.get(key)}: expected the same, received {value}. "
                 "Use the earlier value to go on, or give another --name to start anew."
             )
+
+
+def _check_metric(search: Search, data: Dataset) -> None:
+    """Raises ConfigError where a model of the user's own has no such metric, which the model alone tells."""
+    workload = search.workload
+    if workload.metrics:
+        return
+    from annlib.training.engine import metric_names
+
+    model = workload.build(data, search.config)
+    signature = workload.signature(data, model)
+    check_metric(search.config.monitor, metric_names(model, signature.model_inputs(data.train.x), data.train.y))
 
 
 def _configs(search: Search, console: Console) -> list[RunConfig]:

@@ -68,13 +68,21 @@ class Distribution:
 Space = Mapping[str, Distribution]
 
 
-def default_space(workload: Workload) -> Space:
+def default_space(workload: Workload, base: RunConfig) -> Space:
     """Returns what is worth to try, by the chapter's tables 10-1 and 10-2 and its example of a randomised search.
 
     One to five layers of 10 to 100 neurons. Where the book's own model is wider than its table, as for images, 100 to
     300 as there: narrower layers lose what the pixels tell. The learning rates are those of the book's search. Other
     optimizers than SGD, and rates that fall, are what the book's models do without.
+
+    Of a model that the configuration does not shape, learning rate and batch size alone, around those of `base`.
     """
+    if not workload.is_mlp:
+        rate = base.learning_rate
+        return {
+            "learning_rate": Distribution("log_uniform", (rate / 10, rate * 10)),
+            "global_batch_size": Distribution("choice", (16, 32, 64, 128, 256)),
+        }
     is_wide = max(workload.defaults["hidden"]) > 100
     return {
         "layers": Distribution("integer", (1, 5)),

@@ -1,6 +1,7 @@
 """A table and a file of the user's own on two Ray workers, against one process."""
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 import annlib
 
@@ -79,3 +81,23 @@ def test_two_workers_follow_the_curve_of_one_process(directory: Path, name: str,
     models = [annlib.load(directory / f"runs/{name}-{number}") for number in ("one", "two")]
     for expected, received in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_workload_of_a_file_is_searched(directory: Path) -> None:
+    flags = ["--num-trials", "2", "--epochs", "2", "--metric", "val_mae", "--storage", "searches", "--name", "s"]
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "jobs/tune.py"), "own.py:workload", *flags],
+        cwd=directory,
+        env={**os.environ, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "-1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    search = directory / "searches/s"
+    trials = json.loads((search / "results.json").read_text())["trials"]
+    assert [trial["state"] for trial in trials][:1] == ["finished"]
+    rates = {yaml.safe_load(path.read_text())["learning_rate"] for path in search.glob("trial-*/config.yaml")}
+    assert len(rates) == 2
+    assert yaml.safe_load((search / "best.yaml").read_text())["learning_rate"] in rates

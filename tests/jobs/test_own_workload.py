@@ -81,3 +81,19 @@ def test_a_bad_command_is_one_line(directory: Path, arguments: list[Any], part: 
     done = train(directory, *arguments)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1), done.stderr
     assert part in done.stderr
+
+
+def test_a_search_by_a_metric_that_the_model_lacks_is_refused_before_anything_starts(directory: Path) -> None:
+    command = [
+        sys.executable,
+        str(ROOT / "jobs/tune.py"),
+        "wine.py:wine",
+        "--metric",
+        "val_f1",
+        "--storage",
+        "searches",
+    ]
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
+    assert "expected one of val_loss, val_accuracy, received 'val_f1'. Correct --metric." in done.stderr
+    assert not any((directory / "searches").glob("*/search.yaml"))

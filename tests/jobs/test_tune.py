@@ -12,7 +12,8 @@ import pytest
     [
         ([], "the following arguments are required: workload"),
         (["digit"], "did you mean digits?"),
-        (["iris-perceptron"], "iris-perceptron cannot be tuned"),
+        (["table"], "cannot be tuned"),
+        (["no-such-file.py:w"], "no-such-file.py does not exist"),
         (["digits", "--num-trials", "0"], "expected a whole number of 1 or more, received '0'"),
         (["digits", "--concurrency", "-1"], "expected a whole number of 1 or more"),
         (["digits", "--trials-per-process", "0"], "expected a whole number of 1 or more"),

@@ -11,10 +11,10 @@ from typing import Any
 import ray
 from ray import tune
 
-from annlib.config import RunConfig
 from annlib.training.distributed.mailbox import Mailbox
+from annlib.training.own_code import Origin
 from annlib.training.trial import TrialRecord, run_trial
-from annlib.training.workload import Workload
+from annlib.training.workload import Workload, import_workload
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +31,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         *,
         configs: list[dict[str, Any]],
         hparams: list[dict[str, Any]],
-        config_class: type[RunConfig],
-        workload: Workload,
+        workload: Workload | Origin,
         rungs: list[int],
         mailbox: Mailbox,
         trials_per_process: int,
@@ -40,11 +39,11 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         """Begins the first trial of this process; called by Ray Tune, with what all trials have in common."""
         self._trials_left = trials_per_process
         self._is_spent = False
-        self._configs = [config_class.model_validate(values) for values in configs]
+        self._workload = import_workload(workload) if isinstance(workload, Origin) else workload
+        self._configs = [self._workload.config_class.model_validate(values) for values in configs]
         self._hparams = hparams
         self._rungs = rungs
         self._mailbox = mailbox
-        self._workload = workload
         self._is_prepared = False
         self._begin(config["number"])
 

@@ -18,9 +18,15 @@ def make(workload: str = "digits", *, metric: str | None = None, num_trials: int
 
 
 @pytest.mark.parametrize("workload", ["iris-perceptron", "wide-deep-housing"])
-def test_a_model_that_is_no_mlp_is_refused(workload: str) -> None:
-    with pytest.raises(ConfigError, match=f"{workload} cannot be tuned"):
-        make(workload)
+def test_of_a_model_that_is_no_mlp_rate_and_batch_are_searched(workload: str, tmp_path: Path) -> None:
+    search = make(workload)
+    rate = search.config.learning_rate
+    assert list(search.space) == ["learning_rate", "global_batch_size"]
+    assert search.space["learning_rate"].values == pytest.approx((rate / 10, rate * 10))
+    space = tmp_path / "space.yaml"
+    space.write_text("layers: {integer: [1, 2]}\nneurons: {integer: [1, 2]}\n")
+    with pytest.raises(ConfigError, match=f"^layers, neurons of --space .* cannot be tuned for {workload}"):
+        define(search.config, find(workload), num_trials=2, space_file=space)
 
 
 def test_an_unknown_metric_is_refused() -> None:

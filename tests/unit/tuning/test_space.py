@@ -109,7 +109,8 @@ def test_choices_are_equally_likely() -> None:
 
 @pytest.mark.parametrize("name", [name for name, workload in WORKLOADS.items() if workload.is_mlp])
 def test_points_of_the_default_space_differ_and_more_of_them_begin_with_the_same(name: str) -> None:
-    space, config = default_space(find(name)), base(name)
+    config = base(name)
+    space = default_space(find(name), config)
     points = draw(space, config, 30)
     configs = {configure(config, point) for point in points}
     assert len(configs) == 30
