@@ -50,9 +50,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def train(directory: Path, workload: list[str], name: str, *flags: str) -> list[dict[str, float]]:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "jobs/train.py"), *workload, *FLAGS, "--storage", "runs", "--name", name, *flags],
+def run_job(directory: Path, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / f"jobs/{job}.py"), *arguments],
         cwd=directory,
         env={**os.environ, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "-1"},
         capture_output=True,
@@ -60,6 +60,10 @@ def train(directory: Path, workload: list[str], name: str, *flags: str) -> list[
         timeout=300,
         check=False,
     )
+
+
+def train(directory: Path, workload: list[str], name: str, *flags: str) -> list[dict[str, float]]:
+    done = run_job(directory, "train", *workload, *FLAGS, "--storage", "runs", "--name", name, *flags)
     assert done.returncode == 0, done.stdout + done.stderr
     with (directory / f"runs/{name}/history.csv").open(newline="") as file:
         return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
@@ -85,15 +89,7 @@ def test_two_workers_follow_the_curve_of_one_process(directory: Path, name: str,
 
 def test_a_workload_of_a_file_is_searched(directory: Path) -> None:
     flags = ["--num-trials", "2", "--epochs", "2", "--metric", "val_mae", "--storage", "searches", "--name", "s"]
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "jobs/tune.py"), "own.py:workload", *flags],
-        cwd=directory,
-        env={**os.environ, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "-1"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    done = run_job(directory, "tune", "own.py:workload", *flags)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     search = directory / "searches/s"
     trials = json.loads((search / "results.json").read_text())["trials"]
