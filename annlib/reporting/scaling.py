@@ -70,6 +70,6 @@ def _encode(image: "Image", kind: str) -> bytes:
     flat = Image.new("RGB", image.size, "white")
     flat.paste(image, mask=image.getchannel("A"))
     file = io.BytesIO()
-    # PNG without `optimize`, which takes several times as long for a few per cent.
+    # PNG without `optimize`, which takes about twice as long for a few per cent.
     flat.save(file, kind, optimize=kind == "JPEG", quality=85)
     return file.getvalue()

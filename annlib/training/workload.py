@@ -56,6 +56,11 @@ class Workload:
         """The configuration shapes the model: the defaults have `hidden`, `activation` and `optimizer`."""
         return all(name in self.defaults for name in MLP_FIELDS)
 
+    @property
+    def for_workers(self) -> "Workload | own_code.Origin":
+        """What goes to another process, which takes it by `receive_workload`."""
+        return self if self.origin is None else self.origin
+
     def check(self, config: RunConfig) -> None:
         """Checks what `RunConfig` cannot know alone.
 
@@ -138,6 +143,11 @@ class Workload:
         if output is None and data.task is None and data.class_names is not None and model.output_shape[1:] == (1,):
             output = "sigmoid"
         return Signature.from_dataset(data, self.inputs, output=output)
+
+
+def receive_workload(sent: Workload | own_code.Origin) -> Workload:
+    """Returns the workload whose `for_workers` came here; raises what `import_workload` raises."""
+    return import_workload(sent) if isinstance(sent, own_code.Origin) else sent
 
 
 def import_workload(origin: own_code.Origin) -> Workload:

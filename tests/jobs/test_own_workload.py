@@ -23,9 +23,13 @@ def readme_program() -> str:
     return block.group(1)
 
 
-def train(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / "jobs/train.py"), *arguments, "--storage", "runs"]
+def run_job(directory: Path, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(ROOT / f"jobs/{job}.py"), *arguments]
     return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+
+
+def train(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run_job(directory, "train", *arguments, "--storage", "runs")
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +50,7 @@ def test_the_readmes_lines_train(directory: Path) -> None:
     accuracy = np.mean(annlib.load(run).predict(x.astype(np.float32), verbose=0).argmax(axis=1) == y)
     assert accuracy > 0.9
     assert (run / "pictures/confusion_matrix.png").exists()
-    command = [sys.executable, str(ROOT / "jobs/evaluate.py"), "runs/file", "--json", "figures.json"]
-    evaluated = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    evaluated = run_job(directory, "evaluate", "runs/file", "--json", "figures.json")
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads((directory / "figures.json").read_text())["metrics"] == metrics["test"]
 
@@ -84,16 +87,7 @@ def test_a_bad_command_is_one_line(directory: Path, arguments: list[Any], part: 
 
 
 def test_a_search_by_a_metric_that_the_model_lacks_is_refused_before_anything_starts(directory: Path) -> None:
-    command = [
-        sys.executable,
-        str(ROOT / "jobs/tune.py"),
-        "wine.py:wine",
-        "--metric",
-        "val_f1",
-        "--storage",
-        "searches",
-    ]
-    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    done = run_job(directory, "tune", "wine.py:wine", "--metric", "val_f1", "--storage", "searches")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
     assert "expected one of val_loss, val_accuracy, received 'val_f1'. Correct --metric." in done.stderr
     assert not any((directory / "searches").glob("*/search.yaml"))

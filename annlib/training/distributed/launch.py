@@ -94,7 +94,7 @@ def _trainer(config: RunConfig, workload: Workload, mailbox: Mailbox, ray_direct
         train_loop,
         train_loop_config={
             "config": config.model_dump(mode="json"),
-            "workload": workload if workload.origin is None else workload.origin,
+            "workload": workload.for_workers,
             "mailbox": mailbox.name,
         },
         scaling_config=ScalingConfig(

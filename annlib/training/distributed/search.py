@@ -117,7 +117,7 @@ def _tuner(plan: Plan, workload: Workload, mailbox: Mailbox, ray_directory: str)
         TrialWorker,
         configs=[config.model_dump(mode="json") for config in plan.configs],
         hparams=list(plan.hparams),
-        workload=workload if workload.origin is None else workload.origin,
+        workload=workload.for_workers,
         rungs=list(plan.rungs),
         mailbox=mailbox,
         trials_per_process=plan.trials_per_process,

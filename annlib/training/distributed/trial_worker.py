@@ -14,7 +14,7 @@ from ray import tune
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.own_code import Origin
 from annlib.training.trial import TrialRecord, run_trial
-from annlib.training.workload import Workload, import_workload
+from annlib.training.workload import Workload, receive_workload
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         """Begins the first trial of this process; called by Ray Tune, with what all trials have in common."""
         self._trials_left = trials_per_process
         self._is_spent = False
-        self._workload = import_workload(workload) if isinstance(workload, Origin) else workload
+        self._workload = receive_workload(workload)
         self._configs = [self._workload.config_class.model_validate(values) for values in configs]
         self._hparams = hparams
         self._rungs = rungs

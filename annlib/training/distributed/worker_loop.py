@@ -19,9 +19,8 @@ from annlib.errors import AnnlibError, TrainingError
 from annlib.training.context import WorkerContext
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.distributed.worker_log import log_to, open_log
-from annlib.training.own_code import Origin
 from annlib.training.run_storage import RunStorage, open_run_storage
-from annlib.training.workload import Workload, import_workload
+from annlib.training.workload import Workload, receive_workload
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +36,7 @@ def train_loop(arguments: dict[str, Any]) -> None:
     """Runs on each worker; what it tells goes through the mailbox."""
     mailbox = Mailbox(arguments["mailbox"])
     try:
-        found = arguments["workload"]
-        workload = import_workload(found) if isinstance(found, Origin) else found
+        workload = receive_workload(arguments["workload"])
         config = workload.config_class.model_validate(arguments["config"])
     except AnnlibError as error:
         mailbox.post("error", message=str(error), exit_code=error.exit_code)
