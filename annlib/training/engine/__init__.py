@@ -3,5 +3,6 @@
 from annlib.training.engine.evaluation import evaluate, predict
 from annlib.training.engine.fit import fit
 from annlib.training.engine.metric_state import metric_names, metric_state, set_metric_state
+from annlib.training.engine.sources import StreamedData
 
-__all__ = ["evaluate", "fit", "metric_names", "metric_state", "predict", "set_metric_state"]
+__all__ = ["StreamedData", "evaluate", "fit", "metric_names", "metric_state", "predict", "set_metric_state"]

@@ -12,6 +12,7 @@ from annlib.training.engine.arguments import callback_list, check_compiled, chec
 from annlib.training.engine.arrays import as_dataset, num_rows
 from annlib.training.engine.hooks import with_test_hooks
 from annlib.training.engine.program import build, cached, evaluation_program
+from annlib.training.engine.sources import StreamedData, bind_evaluation, num_samples, only_streamed
 
 PREDICT_BATCH_SIZE = 1024
 # Values of one layer for one batch of a validation: 4 MB in float32.
@@ -50,7 +51,7 @@ def evaluate(
 
     Args:
         model: a compiled Keras 3 model.
-        x: inputs, as for `fit`.
+        x: inputs, as for `fit`; or `StreamedData`.
         y: targets, as for `fit`.
         batch_size: samples of a batch, 1 or more; 32 when None.
         sample_weight: weight of each sample.
@@ -67,11 +68,12 @@ def evaluate(
     """
     check_compiled(model)
     batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
-    data = as_dataset(x, y, sample_weight)
-    num_steps = math.ceil(num_rows(data) / batch_size)
-    build(model, data)
+    data = only_streamed(x, y=y, sample_weight=sample_weight) or as_dataset(x, y, sample_weight)
+    num_steps = math.ceil(num_samples(data) / batch_size)
+    build(model, data.load(((0, 1),)) if isinstance(data, StreamedData) else data)
     hooks = callback_list(callbacks, model, verbose, 1, num_steps, add_history=False)
-    logs = with_test_hooks(hooks, num_steps, evaluation_program(model, batch_size, num_steps=num_steps).bind(data))
+    program = evaluation_program(model, batch_size, num_steps=num_steps)
+    logs = with_test_hooks(hooks, num_steps, bind_evaluation(program, data, batch_size))
     return logs if return_dict else model._flatten_metrics_in_order(logs)
 
 

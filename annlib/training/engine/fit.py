@@ -10,8 +10,9 @@ from annlib.errors import ConfigError
 from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
 from annlib.training.engine.arrays import as_dataset, split_off_validation
 from annlib.training.engine.compilation import is_distributed
-from annlib.training.engine.program import Logs
+from annlib.training.engine.program import Data, Logs
 from annlib.training.engine.session import Session
+from annlib.training.engine.sources import StreamedData, only_streamed, source_of
 
 
 def fit(
@@ -24,7 +25,7 @@ def fit(
     verbose: int | str = "auto",
     callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
     validation_split: float = 0.0,
-    validation_data: tuple[Any, ...] | None = None,
+    validation_data: tuple[Any, ...] | StreamedData | None = None,
     shuffle: bool = True,
     class_weight: Mapping[int, float] | None = None,
     sample_weight: Any = None,
@@ -41,15 +42,17 @@ def fit(
 
     Args:
         model: a compiled Keras 3 model, built or not, on the TensorFlow backend.
-        x: inputs, shape (num_samples, ...): an array, tensor or DataFrame, or a tuple, list or dict of them.
+        x: inputs, shape (num_samples, ...): an array, tensor or DataFrame, or a tuple, list or dict of them; or
+            `StreamedData`, which holds targets and weights, too.
         y: targets, the same kinds.
         batch_size: samples of a global batch, 1 or more; 32 when None.
         epochs: number of the epoch to stop at, so that `epochs - initial_epoch` are trained.
         verbose: 0 silent, 1 or "auto" a progress bar, 2 a line an epoch.
         callbacks: Keras callbacks.
         validation_split: fraction of the last rows to validate on instead of training on them.
-        validation_data: (x, y) or (x, y, sample_weight) to validate on after each epoch.
-        shuffle: visits the rows in an order that depends on (seed, epoch) alone; False keeps their order.
+        validation_data: (x, y) or (x, y, sample_weight), or `StreamedData`, to validate on after each epoch.
+        shuffle: visits the rows in an order that depends on (seed, epoch) alone; False keeps their order. Streamed
+            rows are shuffled by blocks and within windows.
         class_weight: weight of the loss of each class index.
         sample_weight: weight of each sample's loss, shape (num_samples,), or a structure like y.
         initial_epoch: first epoch, counted from 0; more than 0 goes on with an earlier training.
@@ -71,19 +74,26 @@ def fit(
     batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
     epochs = check_integer("epochs", epochs, minimum=0)
     initial_epoch = check_integer("initial_epoch", initial_epoch, minimum=0)
-    data = as_dataset(x, y, sample_weight, class_weight=class_weight)
-    validation = as_dataset(*_check_validation_data(validation_data)) if validation_data is not None else None
-    if validation is None and validation_split:
-        data, validation = split_off_validation(data, validation_split)
+    data: Data | StreamedData | None = only_streamed(
+        x, y=y, sample_weight=sample_weight, class_weight=class_weight, validation_split=validation_split or None
+    )
+    validation: Data | StreamedData | None = None
+    if isinstance(validation_data, StreamedData):
+        validation = validation_data
+    elif validation_data is not None:
+        validation = _validation_arrays(validation_data)
+    if data is None:
+        data = as_dataset(x, y, sample_weight, class_weight=class_weight)
+        if validation is None and validation_split:
+            data, validation = split_off_validation(data, validation_split)
     check_integer("initial_step", initial_step, minimum=0)
     if validation_batch_size is not None:
         validation_batch_size = check_integer("validation_batch_size", validation_batch_size, minimum=1)
-    session = Session(
-        model, data, validation, batch_size, validation_batch_size, shuffle=shuffle, seed=_choose_seed(model, seed)
-    )
-    hooks = callback_list(callbacks, model, verbose, epochs, session.num_steps)
-    session.prepare(hooks, num_epochs=epochs - initial_epoch)
-    with session.orders:
+    order_seed = _choose_seed(model, seed)
+    with source_of(data, batch_size, order_seed if shuffle else None) as source:
+        session = Session(model, source, validation, batch_size, validation_batch_size)
+        hooks = callback_list(callbacks, model, verbose, epochs, session.num_steps)
+        session.prepare(hooks, num_epochs=epochs - initial_epoch)
         return _train(session, hooks, initial_epoch, initial_step, epochs)
 
 
@@ -120,10 +130,10 @@ def _choose_seed(model: keras.Model, seed: int | None) -> int:
     return 0 if is_distributed(model) else int(np.random.randint(2**31))  # noqa: NPY002
 
 
-def _check_validation_data(validation_data: tuple[Any, ...]) -> tuple[Any, ...]:
+def _validation_arrays(validation_data: tuple[Any, ...]) -> Data:
     if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
         raise ConfigError(
             "validation_data must be (x, y) or (x, y, sample_weight): received "
             f"{type(validation_data).__name__}. Pass a tuple of two or three."
         )
-    return tuple(validation_data)
+    return as_dataset(*validation_data)

@@ -1,7 +1,6 @@
 """The order of the rows in each epoch, on the device when it is needed."""
 
 import concurrent.futures
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +13,7 @@ MAX_ROWS_AT_ONCE = 2**20
 
 
 class EpochOrders:
-    """Makes the orders of epochs; those of several while the device works on the epochs before. A context manager.
+    """Makes the orders of epochs; those of several while the device works on the epochs before.
 
     Args:
         num_rows: rows of the training split.
@@ -27,12 +26,11 @@ class EpochOrders:
         self._num_rows = num_rows
         self._seed = seed
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._current: tuple[tuple[int, int, int], tf.Tensor] | None = None
         self._next: tuple[tuple[int, int, int], concurrent.futures.Future[tf.Tensor]] | None = None
 
-    def __enter__(self) -> "EpochOrders":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
+    def close(self) -> None:
+        """Ends the thread that makes orders."""
         self._thread.shutdown(cancel_futures=True)
 
     def take(self, epoch: int, num_epochs: int, size: int) -> tf.Tensor | None:
@@ -41,8 +39,10 @@ class EpochOrders:
             return None
         wanted = (epoch, num_epochs, size)
         if num_epochs == 1:
-            # Switching between threads would cost more than the order of one short epoch.
-            return self._make(*wanted)
+            # Switching between threads would cost more than the order of one short epoch. A long one comes in chunks.
+            if self._current is None or self._current[0] != wanted:
+                self._current = (wanted, self._make(*wanted))
+            return self._current[1]
         known = self._next
         order = known[1].result() if known is not None and known[0] == wanted else self._make(*wanted)
         following = (epoch + num_epochs, num_epochs, size)

@@ -138,7 +138,8 @@ class TrainingProgram:
 
     def _validate(self, validation: Data, validates: tf.Tensor) -> tf.Tensor:
         def validate() -> tf.Tensor:
-            return _evaluate(self._test_step, validation, self._validation_batch_size, self._validation_logs)
+            self._test_step.reset()
+            return _run_all(self._test_step, validation, self._validation_batch_size, self._validation_logs)
 
         # The first branch is traced first, and tells how many values there are.
         return tf.cond(validates, validate, lambda: tf.zeros([self._validation_logs.width], tf.float64))
@@ -151,17 +152,24 @@ class EvaluationProgram:
         self._batch_size = batch_size
         self._step = _step(model, training=False)
         self._logs = _PackedLogs()
-        self._function = _Compiled(lambda data: _evaluate(self._step, data, self._batch_size, self._logs), compilation)
+        self._function = _Compiled(self._evaluate, compilation)
 
-    def bind(self, data: Data) -> Callable[[], Logs]:
-        """Returns what evaluates data: it returns the metrics over all rows, as Python numbers and arrays."""
+    def bind(self, data: Data) -> Callable[..., Logs]:
+        """Returns what evaluates data.
+
+        It takes `begins`, True to reset the metrics first, and returns the metrics over all rows since they were reset:
+        Python numbers, arrays for metrics that are not scalar.
+        """
         self._step.prepare(data)
-        function = self._function.for_types(data)
-        return lambda: self._logs.unpack(function(data).numpy())
+        function = self._function.for_types(data, tf.TensorSpec([], tf.bool))
+        return lambda *, begins: self._logs.unpack(function(data, tf.constant(begins)).numpy())
+
+    def _evaluate(self, data: Data, begins: tf.Tensor) -> tf.Tensor:
+        tf.cond(begins, lambda: _reset(self._step), lambda: False)
+        return _run_all(self._step, data, self._batch_size, self._logs)
 
 
-def _evaluate(step: Step, data: Data, batch_size: int, logs: "_PackedLogs") -> tf.Tensor:
-    step.reset()
+def _run_all(step: Step, data: Data, batch_size: int, logs: "_PackedLogs") -> tf.Tensor:
     run_steps(step, data, None, batch_size)
     return logs.pack(step.results())
 

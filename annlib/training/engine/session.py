@@ -10,13 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from annlib.errors import NonFiniteLossError
-from annlib.training.engine.arrays import num_rows
 from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.evaluation import evaluation_batch_size
 from annlib.training.engine.hooks import act_before_validation, read_logs_alone, with_test_hooks
-from annlib.training.engine.orders import EpochOrders
-from annlib.training.engine.program import Data, Logs, Run, build, evaluation_program, training_program
+from annlib.training.engine.program import Data, Logs, build, evaluation_program, training_program
 from annlib.training.engine.replicated import sum_over_replicas
+from annlib.training.engine.sources import Source, StreamedData, bind_evaluation, num_samples
 
 # Python (progress, batch callbacks, Ctrl-C) is met about this often within a long epoch.
 CHUNK_S = 0.5
@@ -25,29 +24,24 @@ FIRST_CHUNK_STEPS = 8
 
 
 class Session:
-    """The training of one model on one data set; the arguments are those of `fit`, on the device."""
+    """The training of one model on one data set; the arguments are those of `fit`, on the device or on disk."""
 
     def __init__(
         self,
         model: keras.Model,
-        data: Data,
-        validation: Data | None,
+        source: Source,
+        validation: Data | StreamedData | None,
         batch_size: int,
         validation_batch_size: int | None,
-        *,
-        shuffle: bool,
-        seed: int,
     ) -> None:
         self.model = model
-        self.num_steps = math.ceil(num_rows(data) / batch_size)
-        self.orders = EpochOrders(num_rows(data), seed=seed if shuffle else None)
-        self._data = data
+        self.num_steps = source.num_steps
+        self._source = source
         self._validation = validation
         self._batch_size = batch_size
         self._validation_batch_size = validation_batch_size
         self._is_distributed = is_distributed(model)
         self._callbacks: keras.callbacks.CallbackList
-        self._run: Run
         self._evaluation: Callable[[], Callable[[], Logs]]
         self._max_epochs = 1
         self._validates_at_once = False
@@ -57,18 +51,20 @@ class Session:
 
     def prepare(self, callbacks: keras.callbacks.CallbackList, *, num_epochs: int) -> None:
         """Builds the model and chooses how its epochs run; the callbacks are told from now on."""
-        build(self.model, self._data)
+        build(self.model, self._source.sample)
         self._callbacks = callbacks
         rows = self._validation_batch_size or evaluation_batch_size(self.model, self._batch_size)
-        if self._validation is not None:
-            self._num_validation_steps = math.ceil(num_rows(self._validation) / rows)
+        at_once: Data | None = None
+        validation = self._validation
+        if validation is not None:
+            self._num_validation_steps = math.ceil(num_samples(validation) / rows)
+            self._evaluation = functools.cache(functools.partial(self._bind_evaluation, validation, rows, num_epochs))
             # Collectives of the training and of the validation in one function wait for each other for good.
-            self._validates_at_once = not (self._is_distributed or act_before_validation(callbacks))
-            self._evaluation = functools.cache(
-                functools.partial(self._bind_evaluation, self._validation, rows, num_epochs)
-            )
-        if read_logs_alone(callbacks) and not self._is_distributed:
-            self._max_epochs = self.orders.most_at_once
+            if not (isinstance(validation, StreamedData) or self._is_distributed or act_before_validation(callbacks)):
+                at_once = validation
+        self._validates_at_once = at_once is not None
+        if read_logs_alone(callbacks) and not self._is_distributed and (validation is None or self._validates_at_once):
+            self._max_epochs = self._source.most_epochs_at_once
         program = training_program(
             self.model,
             self._batch_size,
@@ -76,13 +72,11 @@ class Session:
             max_epochs=self._max_epochs,
             num_steps=num_epochs * (self.num_steps + self._num_validation_steps),
         )
-        self._run = program.bind(
-            self._data, self._validation if self._validates_at_once else None, shuffles=self.orders.shuffles
-        )
+        self._source.bind(program, at_once)
 
-    def _bind_evaluation(self, validation: Data, batch_size: int, num_epochs: int) -> Callable[[], Logs]:
+    def _bind_evaluation(self, validation: Data | StreamedData, batch_size: int, num_epochs: int) -> Callable[[], Logs]:
         program = evaluation_program(self.model, batch_size, num_steps=num_epochs * self._num_validation_steps)
-        return program.bind(validation)
+        return bind_evaluation(program, validation, batch_size)
 
     def num_epochs_at_once(self, remaining: int) -> int:
         """Returns how many epochs the next call runs, so that it takes no longer than a chunk."""
@@ -93,9 +87,8 @@ class Session:
 
     def run_epochs(self, epoch: int, num_epochs: int) -> Logs:
         """Runs several whole epochs in one call, and tells of them afterwards; returns the logs of the last one."""
-        rows = self.orders.take(epoch, num_epochs, self._max_epochs)
-        results = self._run(
-            rows, 0, self.num_steps, num_epochs=num_epochs, begins=True, validates=self._validates_at_once
+        results = self._source.run(
+            epoch, 0, self.num_steps, num_epochs=num_epochs, begins=True, validates=self._validates_at_once
         )
         for offset, (logs, validation_logs) in enumerate(results):
             self._check_finite(logs, epoch + offset)
@@ -109,7 +102,6 @@ class Session:
         """Runs one epoch from the step `first` on, in chunks; returns its logs."""
         callbacks = self._callbacks
         callbacks.on_epoch_begin(epoch)
-        rows = self.orders.take(epoch, 1, self._max_epochs)
         logs: Logs = {}
         validation_logs: Logs = {}
         begins = first == 0
@@ -118,7 +110,7 @@ class Session:
             callbacks.on_train_batch_begin(first)
             started = time.perf_counter()
             validates = last == self.num_steps and self._validates_at_once
-            logs, validation_logs = self._run(rows, first, last, begins=begins, validates=validates)[0]
+            logs, validation_logs = self._source.run(epoch, first, last, begins=begins, validates=validates)[0]
             self._learn_speed(first, last, time.perf_counter() - started)
             self._check_finite(logs, epoch)
             callbacks.on_train_batch_end(last - 1, logs)

@@ -1,6 +1,7 @@
 """A training that stops between two steps and goes on in a new model equals one in one go."""
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 import annlib
+from annlib.data.blocks import BlockWriter
 from annlib.errors import ConfigError
-from annlib.training.engine import metric_state, set_metric_state
+from annlib.training.engine import StreamedData, metric_state, set_metric_state
 
 session = importlib.import_module("annlib.training.engine.session")
 
@@ -81,3 +83,32 @@ def test_going_on_within_an_epoch_equals_training_in_one_go(monkeypatch: pytest.
 def test_a_negative_step_is_refused() -> None:
     with pytest.raises(ConfigError, match="initial_step"):
         annlib.fit(build(), X, Y, initial_step=-1, **ARGUMENTS)
+
+
+def test_going_on_within_a_streamed_epoch_equals_training_in_one_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "FIRST_CHUNK_STEPS", 5)
+    monkeypatch.setattr(session, "CHUNK_S", 0.0)
+    x, y = rng.normal(size=(1003, 4)).astype("float32"), rng.integers(0, 2, 1003)
+    with BlockWriter(tmp_path / "blocks") as writer:
+        writer.append(x, y)
+        # Windows of 16 batches.
+        data = StreamedData(blocks=writer.finish(), window_bytes=128 * 24)
+    arguments: dict[str, Any] = {"batch_size": 8, "verbose": 0, "seed": 1, "epochs": 3}
+    undisturbed = build()
+    expected = annlib.fit(undisturbed, data, **arguments).history
+    # In the third window of the second epoch.
+    stop = StopAt(1, 40)
+    with pytest.raises(InterruptedError):
+        annlib.fit(build(), data, callbacks=[stop], **arguments)
+    model = build()
+    for variable, value in zip(variables(model), stop.values, strict=True):
+        variable.assign(value)
+    received = annlib.fit(
+        model, data, initial_epoch=1, initial_step=40, callbacks=[Restore(stop.metrics)], **arguments
+    ).history
+    for name, values in expected.items():
+        assert received[name] == pytest.approx(values[1:], rel=1e-6), name
+    for one, two in zip(undisturbed.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_allclose(two, one, rtol=1e-6)
