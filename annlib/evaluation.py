@@ -34,8 +34,9 @@ def evaluate_run(run: RunDirectory, *, split: SplitName = "test", data_dir: Path
         data_dir: directory with the raw data files; None takes the run's own.
 
     Returns:
-        {"run", "workload", "split", "num_samples", "metrics": {name: value}}, the latter as in `metrics.json`, and
-        the figures of `classification_figures` or of `regression_figures`. Every number is an int, a float or None.
+        {"run", "workload", "split", "num_samples", "num_in_figures", "metrics": {name: value}}, the latter as in
+        `metrics.json`, and the figures of `classification_figures` or of `regression_figures`, which of a split on disk
+        are of so many of its samples. Every number is an int, a float or None.
 
     Raises:
         StorageError: a file of the run is missing or damaged.
@@ -65,6 +66,8 @@ def evaluate_run(run: RunDirectory, *, split: SplitName = "test", data_dir: Path
         "workload": config.workload,
         "split": split,
         "num_samples": len(part),
+        # Of a split on disk, the figures beside the metrics are those of a sample.
+        "num_in_figures": len(part.y),
         "metrics": metrics,
     }
     if signature.output == "labels":
@@ -168,7 +171,7 @@ def figures_tables(figures: Mapping[str, Any]) -> list[Table]:
 
 
 def _class_table(figures: Mapping[str, Any]) -> Table:
-    table = Table("class", "precision", "recall", "F1", "support")
+    table = Table("class", "precision", "recall", "F1", "support", title=_sample_title(figures))
     for column in table.columns[1:]:
         column.justify = "right"
     for row in figures["classes"]:
@@ -176,14 +179,15 @@ def _class_table(figures: Mapping[str, Any]) -> Table:
         table.add_row(escape(row["name"]), *values, f"{row['support']:,}")
     table.add_section()
     macro = figures["macro"]
-    total = f"{figures['num_samples']:,}"
+    total = f"{figures['num_in_figures']:,}"
     table.add_row("macro average", *(_shown(macro[key]) for key in ("precision", "recall", "f1")), total)
     table.add_row("accuracy", "", "", _shown(figures["accuracy"]), total)
     return table
 
 
 def _error_table(figures: Mapping[str, Any]) -> Table:
-    table = Table(f"error of {escape(figures['target'] or 'the target')}", "value", "unit")
+    name = f"error of {escape(figures['target'] or 'the target')}"
+    table = Table(name, "value", "unit", title=_sample_title(figures))
     table.columns[1].justify = "right"
     unit = escape(figures["unit"] or "")
     table.add_row("MSE", _shown(figures["mse"]), f"({unit})²" if unit else "")
@@ -191,6 +195,11 @@ def _error_table(figures: Mapping[str, Any]) -> Table:
     table.add_row("MAE", _shown(figures["mae"]), unit)
     table.add_row("R²", _shown(figures["r2"]), "")
     return table
+
+
+def _sample_title(figures: Mapping[str, Any]) -> str | None:
+    num = figures["num_in_figures"]
+    return None if num == figures["num_samples"] else f"figures of {num:,} samples from all over the split"
 
 
 def _shown(value: float | None) -> str:
@@ -209,8 +218,11 @@ def _compute_metrics(
     keras.config.set_floatx(config.precision)
     try:
         model = load_core(run, signature)
-        x, batch_size = signature.model_inputs(part.x), max(config.global_batch_size, 256)
-        metrics = annlib.evaluate(model, x, part.y, sample_weight=part.weight, batch_size=batch_size, return_dict=True)
+        from annlib.training.split_arguments import arguments_of
+
+        x, y, weight = arguments_of(part, signature)
+        batch_size = max(config.global_batch_size, 256)
+        metrics = annlib.evaluate(model, x, y, sample_weight=weight, batch_size=batch_size, return_dict=True)
     finally:
         keras.config.set_floatx(before)
     return model, {name: float(value) for name, value in metrics.items()}

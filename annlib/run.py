@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.filesize import decimal
 
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
@@ -45,6 +46,8 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         AnnlibError: bad input, before anything was written; or training could not go on.
     """
     workload.check(config)
+    if workload.settle is not None:
+        config = workload.settle(config)
     try:
         with open_run_storage(config) as storage:
             return _train(config, workload, storage, console)
@@ -68,7 +71,8 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
                 f"{config.location} is {kind}, no run: expected a new name or that of a run, received one that "
                 "jobs/tune.py made. Give another --name."
             )
-    data = workload.load(config)
+    with console.status("reading the data"):
+        data = workload.load(config)
     resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()
     num_done = len(run.read_history()) if finished is not None else 0
@@ -192,4 +196,6 @@ def _finish(
 
 def _print_metrics(console: Console, metrics: dict[str, Any]) -> None:
     console.print(metrics_table({split: metrics[split] for split in ("train", "validation", "test")}))
-    console.print(f"trained in {metrics['seconds']:.1f} s, {metrics['samples_per_s']:,.0f} samples/s", highlight=False)
+    peak = f", peak memory {decimal(metrics['peak_memory_bytes'])}" if "peak_memory_bytes" in metrics else ""
+    speed = f"{metrics['samples_per_s']:,.0f} samples/s"
+    console.print(f"trained in {metrics['seconds']:.1f} s, {speed}{peak}", highlight=False, soft_wrap=True)

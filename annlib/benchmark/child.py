@@ -88,13 +88,6 @@ def call_all(children: Sequence[Child], function: Callable[..., Any], *arguments
     return [child.receive(timeout_s=max(0.0, deadline - time.monotonic())) for child in children]
 
 
-def peak_memory_bytes() -> int:
-    """Returns the largest resident memory that this process ever had."""
-    # Not `getrusage`, which counts what the parent process held before the child's own program was started.
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.split("VmHWM:")[1].split()[0])
-
-
 def _serve(connection: Connection, environment: Mapping[str, str], core: int | None, log: str) -> None:
     with open(log, "ab") as file:
         os.dup2(file.fileno(), 2)

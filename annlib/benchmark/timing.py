@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from annlib.benchmark.cases import CASES, initial_weights
-from annlib.benchmark.child import Child, peak_memory_bytes
+from annlib.benchmark.child import Child
 from annlib.benchmark.sides import SIDES, Trainer
+from annlib.memory import peak_memory_bytes
 
 # One measurement takes at least about this long.
 MEASURE_S = 0.5

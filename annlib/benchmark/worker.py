@@ -14,9 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from annlib.benchmark.cases import CASES
-from annlib.benchmark.child import peak_memory_bytes
 from annlib.benchmark.scaling import NUM_CLASSES, NUM_FEATURES
 from annlib.data.batches import epoch_order
+from annlib.memory import peak_memory_bytes
 from annlib.models.targets import ClassificationTask
 from annlib.training.engine import fit
 

@@ -1,6 +1,7 @@
 """Samples on disk that need not fit into memory: raw arrays, read a range of rows at a time."""
 
 import dataclasses
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -38,11 +39,13 @@ class Blocks:
         directory: where `BlockWriter` wrote them.
         num_rows: rows of each array.
         arrays: type and shape of a row of each, in their order.
+        fingerprint: SHA-256, hexadecimal, over types, shapes and bytes of all arrays.
     """
 
     directory: Path
     num_rows: int
     arrays: tuple[_Stored, ...]
+    fingerprint: str
 
     @classmethod
     def open(cls, directory: Path) -> Self:
@@ -54,7 +57,12 @@ class Blocks:
         try:
             manifest = json.loads((directory / MANIFEST).read_text())
             arrays = tuple(_Stored(each["dtype"], tuple(each["shape"])) for each in manifest["arrays"])
-            blocks = cls(directory=directory, num_rows=manifest["num_rows"], arrays=arrays)
+            blocks = cls(
+                directory=directory,
+                num_rows=manifest["num_rows"],
+                arrays=arrays,
+                fingerprint=manifest["fingerprint"],
+            )
             sizes = [os.stat(blocks._path(index)).st_size for index in range(len(arrays))]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StorageError(
@@ -126,6 +134,7 @@ class BlockWriter:
         self._directory = directory
         self._files: list[IO[bytes]] = []
         self._arrays: tuple[_Stored, ...] = ()
+        self._digests: list[Any] = []
         self._num_rows = 0
 
     def __enter__(self) -> Self:
@@ -149,13 +158,16 @@ class BlockWriter:
         if not self._files:
             self._arrays = found
             self._files = [_path(self._directory, index).open("wb") for index in range(len(arrays))]
+            self._digests = [hashlib.sha256(str(each).encode()) for each in found]
         if found != self._arrays or len({len(array) for array in arrays}) > 1:
             raise DataError(
                 f"rows do not fit those before: expected {self._arrays} and one length, received {found} with "
                 f"{[len(array) for array in arrays]} rows. Convert them first."
             )
-        for file, array in zip(self._files, arrays, strict=True):
-            file.write(np.ascontiguousarray(array).data)
+        for file, digest, array in zip(self._files, self._digests, arrays, strict=True):
+            content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            file.write(content)
+            digest.update(content)
         self._num_rows += len(arrays[0])
 
     def finish(self) -> Blocks:
@@ -169,7 +181,11 @@ class BlockWriter:
         for file in self._files:
             file.flush()
             os.fsync(file.fileno())
-        manifest = {"num_rows": self._num_rows, "arrays": [dataclasses.asdict(each) for each in self._arrays]}
+        manifest = {
+            "num_rows": self._num_rows,
+            "arrays": [dataclasses.asdict(each) for each in self._arrays],
+            "fingerprint": hashlib.sha256("".join(each.hexdigest() for each in self._digests).encode()).hexdigest(),
+        }
         write_atomically(self._directory / MANIFEST, json.dumps(manifest).encode())
         return Blocks.open(self._directory)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import numpy.typing as npt
 
+from annlib.data.blocks import Blocks
 from annlib.data.columns import Columns
 from annlib.errors import DataError
 
@@ -66,6 +67,21 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.x)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StreamedSplit(Split):
+    """The examples of one part of a data set that stays on disk.
+
+    Args:
+        x: A sample of the inputs, from all over the part; y and weight are of the same examples.
+        blocks: All examples: x, y, and weights where there are such. Its length is that of the split.
+    """
+
+    blocks: Blocks
+
+    def __len__(self) -> int:
+        return len(self.blocks)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -207,8 +223,11 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256, hexadecimal, over the type, shape and bytes of all arrays. A resumed run compares it."""
+        """SHA-256, hexadecimal, over the type, shape and bytes of all examples. A resumed run compares it."""
         digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            if isinstance(split, StreamedSplit):
+                digest.update(split.blocks.fingerprint.encode())
         weights = [
             (f"{name}.weight", weight)
             for name in ("train", "validation", "test")

@@ -24,6 +24,8 @@ def final_metrics(config: RunConfig, result: dict[str, Any]) -> dict[str, Any]:
         "best": result["best"],
         "seconds": result["seconds"],
         "samples_per_s": result["samples_per_s"],
+        # Of rank 0, in the process that trained.
+        "peak_memory_bytes": result["peak_memory_bytes"],
         "num_workers": config.num_workers[1],
         **({"notes": result["notes"]} if result.get("notes") else {}),
         **{name: result[name] for name in ("attempts", "restarts", "world_sizes") if name in result},

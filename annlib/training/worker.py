@@ -14,6 +14,7 @@ from annlib.config import RunConfig
 from annlib.data import Dataset, Split
 from annlib.data.columns import Columns
 from annlib.loading import load
+from annlib.memory import peak_memory_bytes
 from annlib.models.tabular import raw_model
 from annlib.reporting.diagram import model_summary, plot_model_diagram
 from annlib.reporting.neurons import plot_decision_boundary
@@ -23,6 +24,7 @@ from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import Interrupted, RunCallback
 from annlib.training.context import WorkerContext
 from annlib.training.engine import evaluate, fit, metric_names, predict
+from annlib.training.split_arguments import arguments_of, validation_data_of
 from annlib.training.storage_patience import StoragePatience
 from annlib.training.tensorboard import TensorBoard
 from annlib.training.workload import Workload
@@ -42,8 +44,8 @@ def train_worker(
         is_trial: for a trial of a search, which does not look at the test split, and of which no pictures are drawn.
 
     Returns:
-        {"interrupted": bool, "seconds": float, "samples_per_s": float, "epochs": int, "best": {"epoch": int, monitor:
-        float}, "metrics": {split: {name: value}}}; after an interruption, which left a
+        {"interrupted": bool, "seconds": float, "samples_per_s": float, "epochs": int, "peak_memory_bytes": int,
+        "best": {"epoch": int, monitor: float}, "metrics": {split: {name: value}}}; after an interruption, which left a
         checkpoint, {"interrupted", "progress": how far it is}.
     """
     data = workload.load(config)
@@ -85,6 +87,7 @@ def train_worker(
         "seconds": seconds,
         "samples_per_s": len(data.train) * (len(rows) - progress.epoch) / seconds,
         "epochs": len(rows),
+        "peak_memory_bytes": peak_memory_bytes(),
         "best": {"epoch": best.best_epoch, config.monitor: best.best},
         "metrics": metrics,
     }
@@ -113,11 +116,12 @@ def _fit(
 ) -> list[dict[str, Any]]:
     """Returns all rows of the history."""
     others = [best, *_callbacks_on_a_monitor(config)]
-    x, validation_x = signature.model_inputs(data.train.x), signature.model_inputs(data.validation.x)
+    x, y, weight = arguments_of(data.train, signature)
     tensorboard = None
     if context.rank == 0:
         storage = StoragePatience(config.storage_timeout_s)
-        tensorboard = TensorBoard(run.tensorboard, x, histogram_freq=config.histogram_freq, storage=storage)
+        sample = signature.model_inputs(data.train.x)
+        tensorboard = TensorBoard(run.tensorboard, sample, histogram_freq=config.histogram_freq, storage=storage)
 
     def on_row(row: dict[str, Any]) -> None:
         context.on_row(row)
@@ -135,14 +139,14 @@ def _fit(
     fit(
         model,
         x,
-        data.train.y,
+        y,
         batch_size=config.global_batch_size,
         epochs=config.epochs,
         # A run that a callback stopped does not go on.
         initial_epoch=config.epochs if progress.stopped else min(progress.epoch, config.epochs),
         initial_step=progress.step,
-        validation_data=(validation_x, data.validation.y, data.validation.weight),
-        sample_weight=data.train.weight,
+        validation_data=validation_data_of(data.validation, signature),
+        sample_weight=weight,
         callbacks=[*([] if tensorboard is None else [tensorboard]), *others, callback],
         seed=config.seed,
         verbose=0,
@@ -167,10 +171,9 @@ def _callbacks_on_a_monitor(config: RunConfig) -> list[keras.callbacks.Callback]
 
 
 def _evaluate(model: keras.Model, signature: Signature, split: Split, config: RunConfig) -> dict[str, float]:
-    x, batch_size = signature.model_inputs(split.x), max(config.global_batch_size, 256)
-    metrics: dict[str, float] = evaluate(
-        model, x, split.y, sample_weight=split.weight, batch_size=batch_size, return_dict=True
-    )
+    x, y, weight = arguments_of(split, signature)
+    batch_size = max(config.global_batch_size, 256)
+    metrics: dict[str, float] = evaluate(model, x, y, sample_weight=weight, batch_size=batch_size, return_dict=True)
     return metrics
 
 

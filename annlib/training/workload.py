@@ -36,6 +36,8 @@ class Workload:
         output: how the model's output reads, as in `Signature`; None finds it in data and model.
         inputs: for a model with several inputs, the name and the columns of x of each; None passes x as it is.
         config_class: the configuration, with the fields that this workload alone has.
+        settle: returns a configuration in which is decided what depends on data and machine, before workers get it;
+            None takes it as it is.
         origin: where `import_workload` found it. Workers get this and import it again, for a file's functions cannot
             be pickled by the name of a module that the workers do not have.
     """
@@ -49,6 +51,7 @@ class Workload:
     output: Output | None = None
     inputs: tuple[tuple[str, tuple[int, ...]], ...] | None = None
     config_class: type[RunConfig] = RunConfig
+    settle: Callable[[Any], Any] | None = None
     origin: own_code.Origin | None = None
 
     @property

@@ -18,9 +18,20 @@ if TYPE_CHECKING:
 @functools.lru_cache(maxsize=1)
 def load_data(config: TableConfig) -> Dataset:
     """Returns the table of the configuration."""
+    if config.streaming:
+        from annlib.data.own_table.streaming import load_streamed
+
+        return load_streamed(config)
     from annlib.data.own_table.loading import load_table
 
     return load_table(config)
+
+
+def settle(config: TableConfig) -> TableConfig:
+    """Returns a configuration with `streaming`, where the table does not fit into memory."""
+    from annlib.data.own_table.sizing import must_stream
+
+    return config.model_copy(update={"streaming": True}) if must_stream(config) else config
 
 
 def build_model(data: Dataset, config: TableConfig) -> "keras.Model":
@@ -69,4 +80,5 @@ WORKLOAD = Workload(
     # Those of a regression, then of the kinds of classification.
     metrics=("root_mean_squared_error", "mae", "sparse_categorical_accuracy", "binary_accuracy"),
     config_class=TableConfig,
+    settle=settle,
 )

@@ -14,6 +14,7 @@ COMMON: dict[str, Any] = {
     "workload": "w",
     "split": "test",
     "num_samples": 6,
+    "num_in_figures": 6,
     "metrics": {"loss": 0.5},
 }
 

@@ -2,13 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import ByteSize, Field, field_validator
 
 from annlib.config import RunConfig, split_values
 from annlib.storage import check_storage
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Names = tuple[str, ...]
+# What a worker takes for a table of any size: 1.2 GiB for TensorFlow, Keras, the compiled step and streamed rows.
+FEWEST_BYTES = 3 * 2**29
 
 
 class TableConfig(RunConfig):
@@ -35,6 +37,20 @@ class TableConfig(RunConfig):
         default="mse", description="of a regression: mse, mae or huber, in standard deviations of the target"
     )
 
+    streaming: bool = Field(
+        default=False, description="read the rows from disk while training; done anyway where they do not fit in memory"
+    )
+    memory_limit: ByteSize | None = Field(
+        default=None, description="memory of each worker, as 2GiB (default: this machine's or container's share)"
+    )
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _check_memory_limit(cls, limit: ByteSize | None) -> ByteSize | None:
+        if limit is not None and limit < FEWEST_BYTES:
+            raise ValueError(f"a value of {FEWEST_BYTES // 2**20} MiB or more, which TensorFlow and streaming take")
+        return limit
+
     @field_validator("target", "features", "drop", mode="before")
     @classmethod
     def _split_lists(cls, value: Any) -> Any:
@@ -57,4 +73,5 @@ class TableConfig(RunConfig):
     @property
     def identity(self) -> dict[str, Any]:
         """What else decides about the model and cannot change when a run goes on."""
-        return {**super().identity, "architecture": self.model, "loss": self.loss}
+        streaming = {"streaming": True} if self.streaming else {}
+        return {**super().identity, "architecture": self.model, "loss": self.loss, **streaming}

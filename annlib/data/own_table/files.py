@@ -1,9 +1,9 @@
 """Files of a table: found by path, directory, glob or URI, and read into one table of named columns."""
 
+import contextlib
 import fnmatch
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.fs
@@ -33,7 +33,7 @@ def read_table(pattern: str) -> pa.Table:
     """
     files, paths = find_files(pattern)
     tables = [_read_file(files, path) for path in paths]
-    _check_columns(paths, tables)
+    check_columns(paths, [table.column_names for table in tables])
     table = _concatenate([table.select(tables[0].column_names) for table in tables])
     if not len(table):
         raise DataError(f"{pattern} has no rows: expected a line of names and rows, received names only. Add rows.")
@@ -99,15 +99,32 @@ def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def _read_file(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
-    is_csv = path.endswith(".csv")
+    with errors_of(path):
+        table = (
+            _read_csv(files, path)
+            if path.endswith(".csv")
+            else parquet.read_table(path, filesystem=files, partitioning=None)
+        )
+    check_schema(path, table.schema)
+    return table
+
+
+@contextlib.contextmanager
+def errors_of(path: str) -> Iterator[None]:
+    """Turns what reading a file raises into a DataError of one line."""
     try:
-        table = _read_csv(files, path) if is_csv else parquet.read_table(path, filesystem=files, partitioning=None)
+        yield
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        is_csv = path.endswith(".csv")
         kind = "a CSV file in UTF-8, with as many values in each row as names" if is_csv else "a Parquet file"
         reason = " ".join(str(error).split()).rstrip(".")[:300]
         raise DataError(f"{path} cannot be read: expected {kind}, received: {reason}. Correct or replace it.") from None
-    names = table.column_names
-    binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+
+
+def check_schema(path: str, schema: pa.Schema) -> None:
+    """Raises DataError where a file has a column twice, is not UTF-8, or is separated by something else than commas."""
+    names, is_csv = schema.names, path.endswith(".csv")
+    binary = [field.name for field in schema if pa.types.is_binary(field.type)]
     if is_csv and binary:
         raise DataError(
             f"{path} cannot be read: expected UTF-8, received another encoding in {binary[0]!r}. Convert it."
@@ -123,25 +140,31 @@ def _read_file(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
             f"{path} has two columns of one name: expected different names, received {twice[0]!r} "
             f"{names.count(twice[0])} times. Rename or remove one."
         )
-    return table
+
+
+def csv_conversion(types: Mapping[str, pa.DataType] | None = None) -> csv.ConvertOptions:
+    """Returns how values of CSV files are read; columns without a type get one."""
+    return csv.ConvertOptions(
+        column_types=types,
+        null_values=list(NULL_TEXTS),
+        strings_can_be_null=True,
+        true_values=["true", "True", "TRUE"],
+        false_values=["false", "False", "FALSE"],
+    )
 
 
 def _read_csv(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
-    options: dict[str, Any] = {"null_values": list(NULL_TEXTS), "strings_can_be_null": True}
-    options |= {"true_values": ["true", "True", "TRUE"], "false_values": ["false", "False", "FALSE"]}
     content = files.open_input_file(path).read_buffer()
     parse = csv.ParseOptions(newlines_in_values=True)
     try:
-        return csv.read_csv(
-            pa.BufferReader(content), parse_options=parse, convert_options=csv.ConvertOptions(**options)
-        )
+        return csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=csv_conversion())
     except pa.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
     # The types are those of the first rows: here later rows hold something else.
     names = csv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
-    options["column_types"] = dict.fromkeys(names, pa.string())
-    table = csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=csv.ConvertOptions(**options))
+    conversion = csv_conversion(dict.fromkeys(names, pa.string()))
+    table = csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=conversion)
     return pa.table({name: _typed(table[name]) for name in names}) if len(set(names)) == len(names) else table
 
 
@@ -154,10 +177,11 @@ def _typed(text: pa.ChunkedArray) -> pa.ChunkedArray:
     return text
 
 
-def _check_columns(paths: Sequence[str], tables: Sequence[pa.Table]) -> None:
-    expected = set(tables[0].column_names)
-    for path, table in zip(paths, tables, strict=True):
-        missing, more = sorted(expected - set(table.column_names)), sorted(set(table.column_names) - expected)
+def check_columns(paths: Sequence[str], names: Sequence[Sequence[str]]) -> None:
+    """Raises DataError where a file has other columns than the first one."""
+    expected = set(names[0])
+    for path, found in zip(paths, names, strict=True):
+        missing, more = sorted(expected - set(found)), sorted(set(found) - expected)
         if missing or more:
             difference = f"lacks {_shown(missing)}" if missing else f"also has {_shown(more)}"
             raise DataError(
@@ -184,9 +208,13 @@ def _concatenate(tables: list[pa.Table]) -> pa.Table:
         try:
             tables = [table.set_column(index, name, table[name].cast(pa.string())) for table in tables]
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            types = sorted({str(table[name].type) for table in tables})
-            raise DataError(
-                f"column {name!r} has another type from file to file: expected one, received {' and '.join(types)}. "
-                "Convert it, or leave it out of the files."
-            ) from None
+            raise different_types(name, [table[name].type for table in tables]) from None
     return pa.concat_tables(tables, promote_options="permissive")
+
+
+def different_types(name: str, types: Iterable[pa.DataType]) -> DataError:
+    """Returns the error of a column whose types in several files have nothing in common."""
+    return DataError(
+        f"column {name!r} has another type from file to file: expected one, received "
+        f"{' and '.join(sorted({str(type_) for type_ in types}))}. Convert it, or leave it out of the files."
+    )

@@ -1,5 +1,8 @@
 """Which row of a table is for training, validation or test."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -14,11 +17,11 @@ FEWEST_ROWS = 10
 Rows = npt.NDArray[np.int64]
 
 
-def split_by_column(column: pa.ChunkedArray, name: str) -> tuple[Rows, Rows, Rows]:
-    """Returns the rows that the column calls train, validation and test, in their order.
+def split_numbers(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int8]:
+    """Returns the number of each row's split in `SPLITS`, which the column names.
 
     Raises:
-        DataError: another value, a missing one, or a split without rows.
+        DataError: another value, or a missing one.
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
@@ -28,42 +31,61 @@ def split_by_column(column: pa.ChunkedArray, name: str) -> tuple[Rows, Rows, Row
             f"{examples(column)} in {len(column):,} rows. Correct the column, or give --validation-fraction."
         )
     text = to_text(column)
-    is_wrong = pc.invert(pc.is_in(text, value_set=pa.array(SPLITS)))
-    num_wrong = pc.sum(is_wrong).as_py()
-    if num_wrong:
+    numbers = pc.index_in(text, value_set=pa.array(SPLITS))
+    if numbers.null_count:
         raise DataError(
-            f"--split column {name!r} has other values in {num_wrong:,} of {len(text):,} rows: expected "
-            f"{', '.join(SPLITS)}, received {examples(text.filter(is_wrong))}. Correct them."
+            f"--split column {name!r} has other values in {numbers.null_count:,} of {len(text):,} rows: expected "
+            f"{', '.join(SPLITS)}, received {examples(text.filter(pc.is_null(numbers)))}. Correct them."
         )
-    train, validation, test = (np.flatnonzero(np.asarray(pc.equal(text, split).combine_chunks())) for split in SPLITS)
-    for split, rows in zip(SPLITS, (train, validation, test), strict=True):
-        if not len(rows):
+    return np.asarray(numbers.combine_chunks()).astype(np.int8)
+
+
+def check_split_sizes(sizes: Sequence[int], name: str) -> None:
+    """Raises DataError where the column of this name leaves a split without rows."""
+    for split, size in zip(SPLITS, sizes, strict=True):
+        if not size:
             raise DataError(
                 f"--split column {name!r} leaves {split} empty: expected rows of each of {', '.join(SPLITS)}, received "
-                f"0 of {len(text):,}. Mark some rows as {split}."
+                f"0 of {sum(sizes):,}. Mark some rows as {split}."
             )
+
+
+def split_by_column(column: pa.ChunkedArray, name: str) -> tuple[Rows, Rows, Rows]:
+    """Returns the rows that the column calls train, validation and test, in their order.
+
+    Raises:
+        DataError: another value, a missing one, or a split without rows.
+    """
+    numbers = split_numbers(column, name)
+    train, validation, test = (np.flatnonzero(numbers == number) for number in range(len(SPLITS)))
+    check_split_sizes([len(train), len(validation), len(test)], name)
     return train, validation, test
 
 
+def check_num_rows(num_rows: int) -> None:
+    """Raises DataError where there are too few rows for a random split."""
+    if num_rows < FEWEST_ROWS:
+        raise DataError(
+            f"the table has too few rows: expected {FEWEST_ROWS} or more for a random split, received {num_rows}. "
+            "Add rows, or say by a --split column which is which."
+        )
+
+
 def split_at_random(
-    target: Target, target_name: str, *, validation_fraction: float, test_fraction: float, seed: int
+    target: Target, y: npt.NDArray[Any], *, validation_fraction: float, test_fraction: float, seed: int
 ) -> tuple[Rows, Rows, Rows]:
     """Returns a random split; of classes each has its share in every split, and at least one row.
 
     Raises:
         DataError: there are fewer rows than `FEWEST_ROWS`, or fewer rows of a class than splits.
     """
-    num_rows = len(target.y)
-    if num_rows < FEWEST_ROWS:
-        raise DataError(
-            f"the table has too few rows: expected {FEWEST_ROWS} or more for a random split, received {num_rows}. "
-            "Add rows, or say by a --split column which is which."
-        )
+    num_rows = len(y)
+    check_num_rows(num_rows)
     groups = [np.arange(num_rows)]
     if target.task in ("binary", "multiclass"):
-        order = np.argsort(target.y, kind="stable")
-        counts = np.bincount(target.y)
-        _check_classes(target, target_name, counts)
+        order = np.argsort(y, kind="stable")
+        counts = np.bincount(y)
+        _check_classes(target, counts)
         groups = np.split(order, np.cumsum(counts)[:-1])
     generator = np.random.default_rng(seed)
     parts: tuple[list[Rows], list[Rows], list[Rows]] = ([], [], [])
@@ -79,7 +101,7 @@ def split_at_random(
     return train, validation, test
 
 
-def _check_classes(target: Target, target_name: str, counts: npt.NDArray[np.int64]) -> None:
+def _check_classes(target: Target, counts: npt.NDArray[np.int64]) -> None:
     assert target.class_names is not None
     rare = [
         f"{name!r} ({count})" for name, count in zip(target.class_names, counts, strict=True) if count < len(SPLITS)
@@ -87,29 +109,37 @@ def _check_classes(target: Target, target_name: str, counts: npt.NDArray[np.int6
     if rare:
         more = f" and {len(rare) - 3} more" if len(rare) > 3 else ""
         raise DataError(
-            f"target {target_name!r} has classes of too few rows: expected {len(SPLITS)} or more of each, one a split, "
-            f"received {', '.join(rare[:3])}{more} in {len(target.y):,} rows. Remove or merge these classes, give a "
-            "--split column, or --task regression for numbers."
+            f"target {target.names[0]!r} has classes of too few rows: expected {len(SPLITS)} or more of each, one a "
+            f"split, received {', '.join(rare[:3])}{more} in {counts.sum():,} rows. Remove or merge these classes, "
+            "give a --split column, or --task regression for numbers."
         )
 
 
-def check_classes_of_splits(target: Target, splits: tuple[Rows, Rows, Rows], names: tuple[str, ...]) -> None:
+def count_classes(target: Target, y: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """Returns the rows of each class, shape (classes,); of labels, those with 0 and with 1, shape (labels, 2)."""
+    num_classes = len(target.class_names or ())
+    if target.task == "multilabel":
+        ones = y.sum(axis=0, dtype=np.int64)
+        return np.column_stack([len(y) - ones, ones])
+    return np.bincount(y, minlength=num_classes) if num_classes else np.zeros(0, np.int64)
+
+
+def check_training_classes(target: Target, counts: npt.NDArray[np.int64], num_rows: int) -> None:
     """Checks that every class or label can be learnt from the training split.
+
+    Args:
+        target: what is predicted.
+        counts: what `count_classes` returns for the training split.
+        num_rows: rows of the training split.
 
     Raises:
         DataError: a class is not in the training split, or a label has one value there.
     """
-    if target.class_names is None:
-        return
-    y = target.y[splits[0]]
-    if target.task == "multilabel":
-        bad = [name for name, label in zip(names, y.T, strict=True) if label.min() == label.max()]
-    else:
-        there = np.bincount(y, minlength=len(target.class_names))
-        bad = [name for name, count in zip(target.class_names, there, strict=True) if not count]
+    lowest = counts.min(axis=1) if target.task == "multilabel" else counts
+    bad = [name for name, count in zip(target.class_names or (), lowest, strict=True) if not count]
     if bad:
         raise DataError(
-            f"the training split cannot teach {bad[0]!r} of target {', '.join(names)}: expected rows of every class, "
-            f"and of both values of a label, received {len(bad)} without in {len(y):,} training rows. Move rows, or "
-            "take another --split-seed."
+            f"the training split cannot teach {bad[0]!r} of target {', '.join(target.names)}: expected rows of every "
+            f"class, and of both values of a label, received {len(bad)} without in {num_rows:,} training rows. Move "
+            "rows, or take another --split-seed."
         )

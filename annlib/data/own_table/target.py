@@ -2,169 +2,227 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from annlib.data.columns import Kind
 from annlib.data.conversion import examples, kind_of, to_numbers, to_text
 from annlib.data.dataset import Task
 from annlib.errors import DataError
 
 # Whole numbers of at most so many different values are classes, unless `task` says otherwise.
 MOST_NUMBER_CLASSES = 20
-_NUM_SHOWN = 5
+# Beyond so many different values they are not told apart any more.
+MOST_DISTINCT = 1_000_000
+
+
+class TargetColumn:
+    """What a target column holds, found in chunks of rows in their order.
+
+    Args:
+        name: of the column.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.kind: Kind = "number"
+        self.is_boolean = False
+        self.num_rows = 0
+        self.values = pa.array([], pa.null())
+        """The different values in the order in which they come, texts of a category."""
+        self.has_more = False
+        """There are more than `MOST_DISTINCT` different values, not all of them in `values`."""
+        self.are_whole = True
+        """Numbers are whole."""
+        self._num_missing = 0
+        self._missing_rows: list[int] = []
+
+    def update(self, column: pa.ChunkedArray) -> Self:
+        """Adds rows.
+
+        Raises:
+            DataError: the values are of a type that no model predicts, or infinite.
+        """
+        kind = kind_of(column.type)
+        if kind is None or kind == "date":
+            raise DataError(
+                f"target {self.name!r} is of type {column.type}: expected numbers, booleans or texts, received "
+                f"{examples(column) if kind else 'values that no model predicts'} in {len(column):,} rows. Convert it."
+            )
+        self.kind, self.is_boolean = kind, kind == "boolean"
+        if kind == "category":
+            column = to_text(column)
+        is_missing = pc.is_null(column, nan_is_null=True)
+        rows = np.flatnonzero(np.asarray(is_missing.combine_chunks()))
+        self._missing_rows += (rows[: 3 - len(self._missing_rows)] + self.num_rows + 1).tolist()
+        self._num_missing += len(rows)
+        self.num_rows += len(column)
+        if kind == "number":
+            numbers = to_numbers(self.name, column)
+            self.are_whole = self.are_whole and bool((numbers == np.floor(numbers)).all())
+        if not self.has_more:
+            found = pc.unique(column.drop_null())
+            self.values = pc.unique(pa.chunked_array([self.values.cast(found.type), found]))
+            self.has_more = len(self.values) > MOST_DISTINCT
+        return self
+
+    def check(self) -> None:
+        """Raises DataError where a value is missing."""
+        if self._num_missing:
+            raise DataError(
+                f"target {self.name!r} is missing in {self._num_missing:,} of {self.num_rows:,} rows: expected a value "
+                f"in each, received none in row {', '.join(map(str, self._missing_rows))}"
+                f"{', ...' if self._num_missing > 3 else ''}. Remove these rows."
+            )
+
+    @property
+    def distinct(self) -> str:
+        """How many different values there are."""
+        return f"more than {MOST_DISTINCT:,}" if self.has_more else f"{len(self.values):,}"
+
+    @property
+    def examples(self) -> str:
+        """The first different values."""
+        return examples(self.values)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Target:
-    """The encoded target.
+    """What is predicted, and as which numbers.
 
     Args:
         task: the kind of task.
-        y: float32, shape (n,), of a regression; int32, shape (n,), class numbers; uint8, shape (n, k), labels 0 and 1.
+        names: the target columns.
         class_names: name of each class or label; None for a regression.
+        classes: the values of the classes in the order of their numbers; None without classes.
         reason: why it is this kind of task.
     """
 
     task: Task
-    y: npt.NDArray[Any]
+    names: tuple[str, ...]
     class_names: tuple[str, ...] | None
+    classes: pa.Array | None = None
     reason: str
 
+    def encode(self, table: pa.Table) -> npt.NDArray[Any]:
+        """Returns float32, shape (n,), of a regression; int32, shape (n,), class numbers; uint8, shape (n, k), labels.
 
-def encode_target(table: pa.Table, names: Sequence[str], task: Literal["auto"] | Task) -> Target:
-    """Finds the kind of task and encodes the target.
+        Args:
+            table: rows with the target columns, among those that the target was found in.
+        """
+        if self.task == "multilabel":
+            return np.column_stack([to_numbers(name, table[name]).astype(np.uint8) for name in self.names])
+        name, column = self.names[0], table[self.names[0]]
+        if self.task == "regression":
+            return to_numbers(name, column).astype(np.float32)
+        assert self.classes is not None
+        is_text = kind_of(column.type) == "category"
+        values = to_text(column) if is_text else pa.array(to_numbers(name, column))
+        found = pc.index_in(values, value_set=self.classes)
+        return np.asarray(found.combine_chunks() if is_text else found).astype(np.int32)
+
+
+def find_target(columns: Sequence[TargetColumn], task: Literal["auto"] | Task) -> Target:
+    """Finds the kind of task.
 
     One column of numbers is a regression, unless it holds 2 different values, or at most `MOST_NUMBER_CLASSES` whole
     numbers; texts and booleans are classes; several columns of 0 and 1 are labels.
 
     Args:
-        table: all rows.
-        names: the target columns.
+        columns: the target columns, which have seen all rows.
         task: the kind of task, where it is asked for.
 
     Raises:
         DataError: values are missing, of no use or of another kind than the task.
     """
-    for name in names:
-        _check_values(name, table[name])
-    if len(names) > 1 or task == "multilabel":
-        return _labels(table, names, task)
-    name, column = names[0], table[names[0]]
-    is_text = kind_of(column.type) == "category"
-    distinct = pc.count_distinct(column).as_py()
-    if distinct == 1:
+    for column in columns:
+        column.check()
+    if len(columns) > 1 or task == "multilabel":
+        return _labels(columns, task)
+    column = columns[0]
+    if len(column.values) == 1:
         raise DataError(
-            f"target {name!r} has one value only: expected 2 or more, received {examples(column)} in all "
-            f"{len(column):,} rows. Add rows of other values, or give another --target."
+            f"target {column.name!r} has one value only: expected 2 or more, received {column.examples} in all "
+            f"{column.num_rows:,} rows. Add rows of other values, or give another --target."
         )
-    found, reason = _find_task(column, distinct)
+    found, reason = _find_task(column)
     if task != "auto" and task != found:
-        _check_task(name, column, distinct, task)
+        _check_task(column, task)
         found, reason = task, "--task"
     if found == "regression":
-        return Target(task=found, y=to_numbers(name, column).astype(np.float32), class_names=None, reason=reason)
-    if is_text and distinct > len(column) / 2:
+        return Target(task=found, names=(column.name,), class_names=None, reason=reason)
+    if column.has_more or (column.kind == "category" and len(column.values) > column.num_rows / 2):
         raise DataError(
-            f"target {name!r} has {distinct:,} different texts in {len(column):,} rows: expected classes with several "
-            f"rows each, received {examples(column)}. Give another --target."
+            f"target {column.name!r} has {column.distinct} different values in {column.num_rows:,} rows: expected "
+            f"classes with several rows each, received {column.examples}. Give another --target."
         )
-    y, class_names = _classes(column)
-    return Target(task=found, y=y, class_names=class_names, reason=reason)
+    classes, class_names = _classes(column)
+    return Target(task=found, names=(column.name,), class_names=class_names, classes=classes, reason=reason)
 
 
-def _check_values(name: str, column: pa.ChunkedArray) -> None:
-    kind = kind_of(column.type)
-    if kind is None or kind == "date":
-        raise DataError(
-            f"target {name!r} is of type {column.type}: expected numbers, booleans or texts, received "
-            f"{examples(column) if kind else 'values that no model predicts'} in {len(column):,} rows. Convert it."
-        )
-    if kind == "category":
-        column = to_text(column)
-    is_missing = pc.is_null(column, nan_is_null=True)
-    num_missing = pc.sum(is_missing).as_py() or 0
-    if num_missing:
-        rows = np.flatnonzero(np.asarray(is_missing.combine_chunks()))[:3] + 1
-        raise DataError(
-            f"target {name!r} is missing in {num_missing:,} of {len(column):,} rows: expected a value in each, "
-            f"received none in row {', '.join(map(str, rows))}{', ...' if num_missing > 3 else ''}. Remove these rows."
-        )
-    if kind == "number":
-        to_numbers(name, column)
+def _find_task(column: TargetColumn) -> tuple[Task, str]:
+    if len(column.values) == 2:
+        return "binary", f"2 different values, {column.examples}"
+    if column.kind == "category":
+        return "multiclass", f"{column.distinct} different texts"
+    if len(column.values) <= MOST_NUMBER_CLASSES and column.are_whole:
+        return "multiclass", f"{column.distinct} different whole numbers"
+    return "regression", f"{column.distinct} different numbers"
 
 
-def _find_task(column: pa.ChunkedArray, distinct: int) -> tuple[Task, str]:
-    if distinct == 2:
-        return "binary", f"2 different values, {examples(column)}"
-    if kind_of(column.type) == "category":
-        return "multiclass", f"{distinct:,} different texts"
-    if distinct <= MOST_NUMBER_CLASSES and _are_whole(column):
-        return "multiclass", f"{distinct} different whole numbers"
-    return "regression", f"{distinct:,} different numbers"
-
-
-def _check_task(name: str, column: pa.ChunkedArray, distinct: int, task: str) -> None:
-    is_text = kind_of(column.type) == "category"
+def _check_task(column: TargetColumn, task: str) -> None:
+    is_text = column.kind == "category"
     if task == "regression" and is_text:
         expected = "numbers"
-    elif task == "binary" and distinct != 2:
+    elif task == "binary" and len(column.values) != 2:
         expected = "2 different values"
-    elif task == "multiclass" and not is_text and not _are_whole(column):
+    elif task == "multiclass" and not is_text and not column.are_whole:
         expected = "texts or whole numbers"
-    elif task == "multiclass" and distinct == 2:
+    elif task == "multiclass" and len(column.values) == 2:
         expected = "3 or more different values"
     else:
         return
     raise DataError(
-        f"--task {task} does not fit target {name!r}: expected {expected}, received {distinct:,} different values in "
-        f"{len(column):,} rows, {examples(column)}. Correct --task or --target."
+        f"--task {task} does not fit target {column.name!r}: expected {expected}, received {column.distinct} different "
+        f"values in {column.num_rows:,} rows, {column.examples}. Correct --task or --target."
     )
 
 
-def _are_whole(column: pa.ChunkedArray) -> bool:
-    numbers = to_numbers("target", column)
-    return bool((numbers == np.floor(numbers)).all())
+def _classes(column: TargetColumn) -> tuple[pa.Array, tuple[str, ...]]:
+    """Returns the values in their order, which is that of the class numbers, and the names."""
+    if column.kind == "category":
+        texts = sorted(column.values.to_pylist())
+        return pa.array(texts, pa.string()), tuple(texts)
+    values = np.unique(to_numbers(column.name, pa.chunked_array([column.values])))
+    if column.is_boolean:
+        return pa.array(values), tuple("true" if value else "false" for value in values)
+    return pa.array(values), tuple(f"{value:g}" for value in values.tolist())
 
 
-def _classes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], tuple[str, ...]]:
-    """Returns class numbers in the order of the values, and the names."""
-    if kind_of(column.type) == "category":
-        values = np.array(to_text(column).to_pylist(), dtype=object).astype(str)
-    else:
-        values = to_numbers("target", column)
-    found, y = np.unique(values, return_inverse=True)
-    if pa.types.is_boolean(column.type):
-        names = tuple("true" if value else "false" for value in found)
-    else:
-        names = tuple(value if isinstance(value, str) else f"{value:g}" for value in found.tolist())
-    return y.astype(np.int32), names
-
-
-def _labels(table: pa.Table, names: Sequence[str], task: str) -> Target:
-    if len(names) == 1 or task not in ("auto", "multilabel"):
+def _labels(columns: Sequence[TargetColumn], task: str) -> Target:
+    names = tuple(column.name for column in columns)
+    if len(columns) == 1 or task not in ("auto", "multilabel"):
         raise DataError(
             f"--task {task} does not fit {len(names)} target columns: expected several for multilabel, one for all "
             f"others, received {', '.join(names)}. Correct --task or --target."
         )
-    columns = []
-    for name in names:
-        column = table[name]
-        values = to_numbers(name, column) if kind_of(column.type) in ("number", "boolean") else np.array([np.nan])
+    for column in columns:
+        values = np.array([np.nan])
+        if column.kind in ("number", "boolean"):
+            values = to_numbers(column.name, pa.chunked_array([column.values]))
         if not np.isin(values, (0, 1)).all():
             raise DataError(
-                f"target {name!r} is no label: expected 0 and 1 or booleans in each of {len(names)} target columns, "
-                f"received {examples(column)} in {len(column):,} rows. Give one --target, or encode each as 0 and 1."
+                f"target {column.name!r} is no label: expected 0 and 1 or booleans in each of {len(names)} target "
+                f"columns, received {column.examples} in {column.num_rows:,} rows. Give one --target, or encode each "
+                "as 0 and 1."
             )
-        if values.min() == values.max():
+        if len(values) == 1:
             raise DataError(
-                f"target {name!r} has one value only: expected 0 and 1, received {examples(column)} in all "
-                f"{len(column):,} rows. Leave this label out."
+                f"target {column.name!r} has one value only: expected 0 and 1, received {column.examples} in all "
+                f"{column.num_rows:,} rows. Leave this label out."
             )
-        columns.append(values.astype(np.uint8))
-    return Target(
-        task="multilabel", y=np.column_stack(columns), class_names=tuple(names), reason=f"{len(names)} target columns"
-    )
+    return Target(task="multilabel", names=names, class_names=names, reason=f"{len(names)} target columns")

@@ -17,7 +17,7 @@ from annlib.training.engine.orders import EpochOrders
 from annlib.training.engine.program import Data, EvaluationProgram, Logs, Run, TrainingProgram
 
 # The order of the samples depends on it, so it is the same on all machines. Three times so much is in memory.
-WINDOW_BYTES = 64 * 2**20
+WINDOW_BYTES = 32 * 2**20
 _Loaded = tuple[Data, tf.Tensor | None]
 
 

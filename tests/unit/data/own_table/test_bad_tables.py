@@ -53,7 +53,7 @@ CASES: dict[str, tuple[pd.DataFrame, dict[str, Any], list[str]]] = {
     "target of names": (
         table(price=[f"name {i}" for i in range(N)]),
         {},
-        ["'price' has 40 different texts in 40 rows", "'name 0', 'name 1', 'name 2', ..."],
+        ["'price' has 40 different values in 40 rows", "'name 0', 'name 1', 'name 2', ..."],
     ),
     "infinite target": (
         table(price=[np.inf] + [1.5, 2.5, 3.5] * 13),

@@ -1,0 +1,165 @@
+"""Files of one table that need not fit into memory, read a chunk of rows after the other."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
+from pyarrow import csv, parquet
+
+from annlib.data.own_table.files import (
+    check_columns,
+    check_schema,
+    csv_conversion,
+    different_types,
+    errors_of,
+    find_files,
+)
+from annlib.errors import DataError
+
+CHUNK_ROWS = 65_536
+# Of a CSV file, read at once; a row has to fit in.
+_CSV_BLOCK_BYTES = 4 * 2**20
+# What the texts of a CSV column are tried to be, narrowest first.
+_TYPES = (pa.null(), pa.bool_(), pa.int64(), pa.float64(), pa.timestamp("s"), pa.timestamp("ns"), pa.string())
+# What a type may become when a later text does not fit.
+_WIDER = {
+    pa.null(): _TYPES[1:],
+    pa.bool_(): (pa.string(),),
+    pa.int64(): (pa.float64(), pa.string()),
+    pa.float64(): (pa.string(),),
+    pa.timestamp("s"): (pa.timestamp("ns"), pa.string()),
+    pa.timestamp("ns"): (pa.string(),),
+    pa.string(): (),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableScan:
+    """A table in files.
+
+    Args:
+        files: the file system.
+        paths: the files in their order.
+        schema: names and types of the columns, the same for every chunk.
+        num_rows: rows of all files, 1 or more.
+    """
+
+    files: pyarrow.fs.FileSystem
+    paths: tuple[str, ...]
+    schema: pa.Schema
+    num_rows: int
+
+    @classmethod
+    def open(cls, pattern: str) -> Self:
+        """Finds the files, their columns and how many rows they have; CSV files are read once for that.
+
+        Args:
+            pattern: as for `read_table`.
+
+        Raises:
+            DataError: as `read_table` raises it.
+        """
+        files, paths = find_files(pattern)
+        survey = _survey_csv if paths[0].endswith(".csv") else _survey_parquet
+        found = [survey(files, path) for path in paths]
+        check_columns(paths, [schema.names for schema, _ in found])
+        num_rows = sum(rows for _, rows in found)
+        if not num_rows:
+            raise DataError(f"{pattern} has no rows: expected a line of names and rows, received names only. Add rows.")
+        schema = _common_schema([schema for schema, _ in found])
+        return cls(files=files, paths=tuple(paths), schema=schema, num_rows=num_rows)
+
+    def chunks(self) -> Iterator[pa.Table]:
+        """Yields all rows in their order, `CHUNK_ROWS` or fewer at a time.
+
+        Raises:
+            DataError: a file cannot be read.
+        """
+        for path in self.paths:
+            with errors_of(path):
+                batches = self._csv(path) if path.endswith(".csv") else _parquet(self.files, path)
+                for batch in batches:
+                    table = pa.Table.from_batches([batch]).select(self.schema.names).cast(self.schema)
+                    for start in range(0, len(table), CHUNK_ROWS):
+                        yield table.slice(start, CHUNK_ROWS).combine_chunks()
+
+    def _csv(self, path: str) -> Iterable[pa.RecordBatch]:
+        return _open_csv(self.files, path, csv_conversion({field.name: field.type for field in self.schema}))
+
+
+def _survey_parquet(files: pyarrow.fs.FileSystem, path: str) -> tuple[pa.Schema, int]:
+    with errors_of(path), parquet.ParquetFile(path, filesystem=files) as file:
+        schema, num_rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
+    check_schema(path, schema)
+    return schema, num_rows
+
+
+def _parquet(files: pyarrow.fs.FileSystem, path: str) -> Iterator[pa.RecordBatch]:
+    with parquet.ParquetFile(path, filesystem=files, pre_buffer=False) as file:
+        yield from file.iter_batches(CHUNK_ROWS)
+
+
+def _survey_csv(files: pyarrow.fs.FileSystem, path: str) -> tuple[pa.Schema, int]:
+    with errors_of(path):
+        with files.open_input_stream(path) as stream:
+            names = csv.open_csv(stream, parse_options=_parsing()).schema.names
+        check_schema(path, pa.schema([(name, pa.string()) for name in names]))
+        types = dict.fromkeys(names, pa.null())
+        num_rows = 0
+        for batch in _open_csv(files, path, csv_conversion(dict.fromkeys(names, pa.string()))):
+            num_rows += len(batch)
+            types = {name: _widen(types[name], batch[name]) for name in names}
+    return pa.schema(list(types.items())), num_rows
+
+
+def _open_csv(files: pyarrow.fs.FileSystem, path: str, conversion: csv.ConvertOptions) -> Iterator[pa.RecordBatch]:
+    reading = csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
+    with files.open_input_stream(path) as stream:
+        yield from csv.open_csv(stream, reading, parse_options=_parsing(), convert_options=conversion)
+
+
+def _parsing() -> csv.ParseOptions:
+    return csv.ParseOptions(newlines_in_values=True)
+
+
+def _widen(type_: pa.DataType, text: pa.Array) -> pa.DataType:
+    """Returns the narrowest type, the given one or a wider one, that all texts are."""
+    return next(found for found in (type_, *_WIDER[type_]) if _are(found, text))
+
+
+def _are(type_: pa.DataType, text: pa.Array) -> bool:
+    if pa.types.is_null(type_):
+        return bool(text.null_count == len(text))
+    if pa.types.is_boolean(type_):
+        # Without 0 and 1, which a cast takes for booleans as well.
+        known = pa.array(["true", "True", "TRUE", "false", "False", "FALSE"])
+        return bool(pc.all(pc.or_(pc.is_in(text, value_set=known), pc.is_null(text))).as_py())
+    try:
+        text.cast(type_)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _common_schema(schemas: list[pa.Schema]) -> pa.Schema:
+    names = schemas[0].names
+    return pa.schema([(name, _common_type(name, [schema.field(name).type for schema in schemas])) for name in names])
+
+
+def _common_type(name: str, types: list[pa.DataType]) -> pa.DataType:
+    fields = [pa.schema([(name, type_)]) for type_ in types]
+    try:
+        return pa.unify_schemas(fields, promote_options="permissive").field(name).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        pass
+    # Numbers here and texts there; `check_one_kind` tells what that column is.
+    if all(_has_text(type_) for type_ in types):
+        return pa.string()
+    raise different_types(name, types)
+
+
+def _has_text(type_: pa.DataType) -> bool:
+    return not pa.types.is_nested(type_) and not pa.types.is_binary(type_)

@@ -1,0 +1,291 @@
+"""A table that need not fit into memory as a data set: prepared once in two passes, then read from disk.
+
+The first pass finds the target's kind, the columns' statistics over the training rows and the splits; the second one
+encodes the rows. What is prepared is kept in the cache, for workers, later starts and `jobs/evaluate.py`.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import logging
+import shutil
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pydantic import TypeAdapter, ValidationError
+from rich.filesize import decimal
+
+from annlib.artifacts import write_atomically
+from annlib.data.blocks import Blocks, BlockWriter
+from annlib.data.cache import cache_directory
+from annlib.data.column_statistics import ColumnStatistics
+from annlib.data.columns import Columns
+from annlib.data.conversion import check_one_kind
+from annlib.data.dataset import Dataset, StreamedSplit, Task
+from annlib.data.encoding import encode
+from annlib.data.own_table.checks import (
+    check_leakage,
+    check_sums_of_weights,
+    check_type,
+    check_weights,
+    feature_names,
+    left_out,
+)
+from annlib.data.own_table.config import TableConfig
+from annlib.data.own_table.files import find_files
+from annlib.data.own_table.scanning import TableScan
+from annlib.data.own_table.splitting import (
+    SPLITS,
+    check_num_rows,
+    check_split_sizes,
+    check_training_classes,
+    count_classes,
+    split_numbers,
+)
+from annlib.data.own_table.target import Target, TargetColumn, find_target
+from annlib.errors import DataError, StorageError
+
+logger = logging.getLogger(__name__)
+
+# Changes with what is written, so that older files are not read.
+_FORMAT = 1
+_MANIFEST = "table.json"
+# Rows, all over the table, by which leaks and mixed kinds are found.
+_SURVEY_ROWS = 100_000
+# Of a split, for pictures and figures.
+SAMPLE_ROWS = 20_000
+_SAMPLE_RANGES = 256
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """What is known of a prepared table beside its rows."""
+
+    columns: Columns
+    task: Task
+    class_names: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+
+def load_streamed(config: TableConfig) -> Dataset:
+    """Prepares a table on disk, where that has not been done, and returns it as a data set.
+
+    Args:
+        config: which file, which columns, which split.
+
+    Returns:
+        The data set of `load_table`, whose splits are `StreamedSplit`; a random split draws each row's one by itself.
+
+    Raises:
+        DataError: the table cannot be trained on; what, where, how many rows, examples.
+        StorageError: the cache cannot be written or read.
+    """
+    directory = _directory(config)
+    try:
+        with _lock(directory):
+            if not (directory / _MANIFEST).exists():
+                _prepare(config, directory)
+    except OSError as error:
+        raise StorageError(
+            f"{directory} cannot be written: expected room for the prepared rows, received {error.strerror or error}. "
+            "Make room, or set ANNLIB_CACHE_DIR."
+        ) from None
+    return _open(config, directory)
+
+
+def _directory(config: TableConfig) -> Path:
+    """Returns where the prepared table is: another one when files or what decides about the rows change."""
+    files, paths = find_files(config.data)
+    digest = hashlib.sha256(json.dumps([_FORMAT, config.model_dump(mode="json", include=_DECIDING)]).encode())
+    for info in files.get_file_info(paths):
+        digest.update(f"{info.path} {info.size} {info.mtime_ns};".encode())
+    return cache_directory() / "tables" / digest.hexdigest()[:32]
+
+
+_DECIDING = {
+    "data",
+    "target",
+    "features",
+    "drop",
+    "weight",
+    "split",
+    "validation_fraction",
+    "test_fraction",
+    "split_seed",
+    "task",
+}
+
+
+@contextlib.contextmanager
+def _lock(directory: Path) -> Iterator[None]:
+    """Lets one process of a machine prepare, while others wait for it."""
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with directory.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _prepare(config: TableConfig, directory: Path) -> None:
+    scan = TableScan.open(config.data)
+    survey = _Survey(scan, config)
+    prepared = survey.result()
+    temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")
+    try:
+        _write_rows(scan, config, survey, prepared, temporary)
+        write_atomically(temporary / _MANIFEST, TypeAdapter(_Prepared).dump_json(prepared))
+        # A process on another machine that shares the directory may have been faster.
+        with contextlib.suppress(FileExistsError):
+            temporary.rename(directory)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+class _Survey:
+    """The first pass: all that is to be known before rows can be encoded.
+
+    Raises:
+        DataError: the table cannot be trained on.
+    """
+
+    def __init__(self, scan: TableScan, config: TableConfig) -> None:
+        self._config = config
+        self._features = feature_names(scan.schema.names, config)
+        kinds = {name: check_type(scan.schema.field(name), scan.num_rows) for name in self._features}
+        if config.split is None:
+            check_num_rows(scan.num_rows)
+        self._statistics = ColumnStatistics(kinds)
+        self._targets = [TargetColumn(name) for name in config.target]
+        self.sizes = np.zeros(len(SPLITS), np.int64)
+        self.weight_sums = np.zeros(len(SPLITS))
+        self.target: Target
+        stride = -(-scan.num_rows // _SURVEY_ROWS)
+        sample = []
+        for first, chunk, splits in _chunks(scan, config):
+            with _rows_named(first, len(chunk), scan.num_rows):
+                self._update(chunk, splits)
+            sample.append(chunk.take(np.arange(-first % stride, len(chunk), stride)))
+        self._sample = pa.concat_tables(sample).combine_chunks()
+
+    def _update(self, chunk: pa.Table, splits: npt.NDArray[np.int8]) -> None:
+        self.sizes += np.bincount(splits, minlength=len(SPLITS))
+        for target in self._targets:
+            target.update(chunk[target.name])
+        self._statistics.update(chunk.select(self._features).filter(pa.array(splits == 0)))
+        if self._config.weight is not None:
+            weights = check_weights(chunk[self._config.weight], self._config.weight)
+            self.weight_sums += np.bincount(splits, weights, minlength=len(SPLITS))
+
+    def result(self) -> _Prepared:
+        """Decides about target and columns."""
+        config = self._config
+        for name in (*self._features, *config.target):
+            check_one_kind(name, self._sample[name])
+        self.target = find_target(self._targets, config.task)
+        notes = check_leakage(self._sample.select(self._features), self._sample, config)
+        check_split_sizes(self.sizes.tolist(), config.split or "random")
+        if config.weight is not None:
+            check_sums_of_weights(self.weight_sums.tolist(), self.sizes.tolist(), config.weight)
+        columns, useless = self._statistics.result()
+        notes += left_out(columns, useless, config)
+        return _Prepared(
+            columns=columns,
+            task=self.target.task,
+            class_names=self.target.class_names,
+            notes=(f"{self.target.task} of {', '.join(config.target)}: {self.target.reason}", *notes),
+        )
+
+
+def _chunks(scan: TableScan, config: TableConfig) -> Iterator[tuple[int, pa.Table, npt.NDArray[np.int8]]]:
+    """Yields the number of the first row from 0 on, rows, and the number of each row's split in `SPLITS`."""
+    generator = np.random.default_rng(config.split_seed)
+    ends = np.array([1 - config.validation_fraction - config.test_fraction, 1 - config.test_fraction])
+    first = 0
+    for chunk in scan.chunks():
+        if config.split is None:
+            # The same for chunks of any size.
+            splits = np.searchsorted(ends, generator.random(len(chunk)), side="right").astype(np.int8)
+        else:
+            with _rows_named(first, len(chunk), scan.num_rows):
+                splits = split_numbers(chunk[config.split], config.split)
+        yield first, chunk, splits
+        first += len(chunk)
+
+
+@contextlib.contextmanager
+def _rows_named(first: int, num_rows: int, num_all: int) -> Iterator[None]:
+    """Says in an error which rows it counts in."""
+    try:
+        yield
+    except DataError as error:
+        if num_rows == num_all:
+            raise
+        raise DataError(f"rows {first + 1:,} to {first + num_rows:,} of {num_all:,}: {error}") from None
+
+
+def _write_rows(scan: TableScan, config: TableConfig, survey: _Survey, prepared: _Prepared, directory: Path) -> None:
+    """The second pass: writes the encoded rows of each split."""
+    target = survey.target
+    classes = np.zeros(0, np.int64)
+    with contextlib.ExitStack() as stack:
+        writers = [stack.enter_context(BlockWriter(directory / split)) for split in SPLITS]
+        for _, chunk, splits in _chunks(scan, config):
+            arrays: list[npt.NDArray[Any]] = [encode(prepared.columns, chunk), target.encode(chunk)]
+            if config.weight is not None:
+                means = survey.weight_sums / survey.sizes
+                weights = check_weights(chunk[config.weight], config.weight) / means[splits]
+                arrays.append(weights.astype(np.float32))
+            found = count_classes(target, arrays[1][splits == 0])
+            classes = found if not len(classes) else classes + found
+            for number, writer in enumerate(writers):
+                writer.append(*(array[splits == number] for array in arrays))
+        check_training_classes(target, classes, int(survey.sizes[0]))
+        for writer in writers:
+            writer.finish()
+
+
+def _open(config: TableConfig, directory: Path) -> Dataset:
+    try:
+        prepared = TypeAdapter(_Prepared).validate_json((directory / _MANIFEST).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise StorageError(
+            f"{directory} is damaged: expected a prepared table, received {type(error).__name__}. Remove it, then "
+            "start the same command again: it is made anew."
+        ) from None
+    blocks = [Blocks.open(directory / split) for split in SPLITS]
+    train, validation, test = (_split(each) for each in blocks)
+    num_rows, num_bytes = (
+        sum(values) for values in zip(*((len(b), len(b) * b.row_bytes) for b in blocks), strict=True)
+    )
+    note = f"streamed: {num_rows:,} rows, {decimal(num_bytes)} in {directory}, which may be removed after the run"
+    return Dataset(
+        name=config.data,
+        train=train,
+        validation=validation,
+        test=test,
+        class_names=prepared.class_names,
+        feature_names=prepared.columns.encoded_names,
+        target_name=config.target[0] if prepared.task == "regression" else None,
+        task=prepared.task,
+        columns=prepared.columns,
+        notes=(*prepared.notes, note),
+    )
+
+
+def _split(blocks: Blocks) -> StreamedSplit:
+    arrays: Sequence[npt.NDArray[Any]] = blocks.read(_spread_ranges(len(blocks)))
+    return StreamedSplit(x=arrays[0], y=arrays[1], weight=arrays[2] if len(arrays) > 2 else None, blocks=blocks)
+
+
+def _spread_ranges(num_rows: int) -> list[tuple[int, int]]:
+    """Returns ranges of rows all over a split, `SAMPLE_ROWS` in all."""
+    if num_rows <= SAMPLE_ROWS:
+        return [(0, num_rows)]
+    starts = np.linspace(0, num_rows, _SAMPLE_RANGES, endpoint=False).astype(np.int64).tolist()
+    return [(start, start + SAMPLE_ROWS // _SAMPLE_RANGES) for start in starts]
