@@ -38,16 +38,24 @@ class ColumnStatistics:
             for name, kind in kinds.items()
         }
 
-    def update(self, chunk: pa.Table) -> Self:
+    def update(self, chunk: pa.Table, counts: npt.NDArray[np.bool_] | None = None) -> Self:
         """Adds rows.
+
+        Args:
+            chunk: rows with the columns.
+            counts: which of them count, shape (n,), the others are only checked; None counts all.
 
         Raises:
             DataError: a value is of another kind than the column.
         """
-        self.num_rows += len(chunk)
+        counts = np.ones(len(chunk), np.bool_) if counts is None else counts
+        self.num_rows += int(counts.sum())
         for name, found in self._found.items():
             column = chunk[name]
-            found.update(to_text(column) if isinstance(found, _Values) else raw_numbers(name, self.kinds[name], column))
+            if isinstance(found, _Values):
+                found.update(to_text(column).filter(pa.array(counts)))
+            else:
+                found.update(raw_numbers(name, self.kinds[name], column)[counts])
         return self
 
     def merge(self, other: "ColumnStatistics") -> Self:

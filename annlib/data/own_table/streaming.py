@@ -177,7 +177,7 @@ class _Survey:
         self.sizes += np.bincount(splits, minlength=len(SPLITS))
         for target in self._targets:
             target.update(chunk[target.name])
-        self._statistics.update(chunk.select(self._features).filter(pa.array(splits == 0)))
+        self._statistics.update(chunk, splits == 0)
         if self._config.weight is not None:
             weights = check_weights(chunk[self._config.weight], self._config.weight)
             self.weight_sums += np.bincount(splits, weights, minlength=len(SPLITS))

@@ -11,14 +11,16 @@ from annlib.config import load_config
 from annlib.data import Dataset
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.loading import load_table
+from annlib.data.own_table.streaming import load_streamed
 
 DEFAULTS = {"epochs": 1, "global_batch_size": 32, "learning_rate": 0.001}
 Load = Callable[..., Dataset]
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Load:
-    """Loads a table from a file, by the flags of the command line: `load(table(), target="price")`."""
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Loads a table from a file, by the flags of the command line: `load(table(), target="price", streaming=True)`."""
+    monkeypatch.setenv("ANNLIB_CACHE_DIR", str(tmp_path / "cache"))
 
     def load_frame(frame: pd.DataFrame | str | Path, *, ending: str = "csv", **flags: Any) -> Dataset:
         path: Path | str = tmp_path / f"table.{ending}"
@@ -29,6 +31,6 @@ def load(tmp_path: Path) -> Load:
         values = {"workload": "table", "data": str(path), "target": "price", **flags}
         config = load_config(values, defaults=DEFAULTS, environment={}, config_class=TableConfig)
         assert isinstance(config, TableConfig)
-        return load_table(config)
+        return load_streamed(config) if config.streaming else load_table(config)
 
     return load_frame
