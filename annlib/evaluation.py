@@ -199,7 +199,7 @@ def _error_table(figures: Mapping[str, Any]) -> Table:
 
 def _sample_title(figures: Mapping[str, Any]) -> str | None:
     num = figures["num_in_figures"]
-    return None if num == figures["num_samples"] else f"figures of {num:,} samples from all over the split"
+    return None if num == figures["num_samples"] else f"of a sample of {num:,}"
 
 
 def _shown(value: float | None) -> str:

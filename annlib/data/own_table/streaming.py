@@ -263,7 +263,7 @@ def _open(config: TableConfig, directory: Path) -> Dataset:
     num_rows, num_bytes = (
         sum(values) for values in zip(*((len(b), len(b) * b.row_bytes) for b in blocks), strict=True)
     )
-    note = f"streamed: {num_rows:,} rows, {decimal(num_bytes)} in {directory}, which may be removed after the run"
+    note = f"streamed: {num_rows:,} rows, {decimal(num_bytes)} in {directory}, which may be removed after the run; pictures are of a sample"
     return Dataset(
         name=config.data,
         train=train,
