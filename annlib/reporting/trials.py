@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Fewer trials say nothing about seven hyperparameters.
 MIN_TRIALS_FOR_IMPORTANCE = 8
 _COLUMNS = 3
+# A logarithmic axis that spans less has no room for its labels.
+_LEAST_LOGARITHMIC = 4
 _SHORT = {"global_batch_size": "batch", "learning_rate": "rate"}
 
 
@@ -124,9 +126,11 @@ def draw_trials(
     names = list(trials[0].values)
     if weights is not None:
         names.sort(key=lambda name: -weights[name])
-    rows = -(-len(names) // _COLUMNS)
-    figure = new_figure(3.6 * _COLUMNS, 2.9 * rows + 0.9, title=title)
-    panels = figure.subplots(rows, _COLUMNS, squeeze=False, sharey=True)
+    columns = min(_COLUMNS, len(names))
+    rows = -(-len(names) // columns)
+    # One panel has the width of two, for the title and the legend.
+    figure = new_figure(3.6 * max(columns, 2), 2.9 * rows + 0.9, title=title)
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True)
     limits = _limits([trial.score for trial in trials if trial.score is not None], larger_is_better)
     for index, axes in enumerate(panels.flat):
         if index >= len(names):
@@ -135,7 +139,7 @@ def draw_trials(
         name = names[index]
         _draw_panel(axes, trials, name, limits, worst=limits[not larger_is_better], is_logarithmic=name in logarithmic)
         axes.set_xlabel(name if weights is None else f"{name}, importance {weights[name]:.2f}")
-        if index % _COLUMNS == 0:
+        if index % columns == 0:
             axes.set_ylabel(metric)
     handles, labels = panels.flat[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
@@ -162,6 +166,8 @@ def _draw_panel(
     worst: float,
     is_logarithmic: bool,
 ) -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
     categories = [value for value in dict.fromkeys(trial.values[name] for trial in trials) if isinstance(value, str)]
     numbers = [value for trial in trials if not isinstance(value := trial.values[name], str)]
 
@@ -187,6 +193,13 @@ def _draw_panel(
     if categories:
         axes.set_xticks(range(len(categories)), categories, rotation=30 if len(categories) > 3 else 0)
         axes.set_xlim(-0.5, len(categories) - 0.5)
-    elif is_logarithmic and min(numbers) > 0:
+    elif is_logarithmic and min(numbers) > 0 and max(numbers) >= _LEAST_LOGARITHMIC * min(numbers):
         axes.set_xscale("log")
+        # The labels between powers of ten overlap, but within two decades there are too few powers.
+        between = max(numbers) / min(numbers) < 100
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if between else (1.0,)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=all(isinstance(value, int) for value in numbers)))
     axes.grid(alpha=0.3)

@@ -260,10 +260,11 @@ def _open(config: TableConfig, directory: Path) -> Dataset:
         ) from None
     blocks = [Blocks.open(directory / split) for split in SPLITS]
     train, validation, test = (_split(each) for each in blocks)
-    num_rows, num_bytes = (
-        sum(values) for values in zip(*((len(b), len(b) * b.row_bytes) for b in blocks), strict=True)
+    num_rows, num_bytes = sum(map(len, blocks)), sum(len(each) * each.row_bytes for each in blocks)
+    note = (
+        f"streamed: {num_rows:,} rows, {decimal(num_bytes)} in {directory}, which may be removed after the run; pictures "
+        "are of a sample"
     )
-    note = f"streamed: {num_rows:,} rows, {decimal(num_bytes)} in {directory}, which may be removed after the run; pictures are of a sample"
     return Dataset(
         name=config.data,
         train=train,

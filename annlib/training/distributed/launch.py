@@ -174,7 +174,6 @@ def _room(config: RunConfig) -> str:
     kind = "GPU" if config.use_gpu else "CPU"
     needed = fewest if config.use_gpu else fewest * config.cpus_per_worker
     nodes = ", ".join(sorted(node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]))
-    return (
-        f"{needed} free {kind}s for {fewest} workers, received {resources.get(kind, 0):g} {kind}s in all on {nodes}, "
-        "some of them perhaps in use"
-    )
+    there = resources.get(kind, 0)
+    reason = "in use by others, or the workers are still importing TensorFlow" if there >= needed else "too few"
+    return f"{needed} free {kind}s for {fewest} workers, received {there:g} {kind}s in all on {nodes}, {reason}"
