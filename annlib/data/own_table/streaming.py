@@ -262,8 +262,8 @@ def _open(config: TableConfig, directory: Path) -> Dataset:
     train, validation, test = (_split(each) for each in blocks)
     num_rows, num_bytes = sum(map(len, blocks)), sum(len(each) * each.row_bytes for each in blocks)
     note = (
-        f"streamed: {num_rows:,} rows, {decimal(num_bytes)} in {directory}, which may be removed after the run; pictures "
-        "are of a sample"
+        f"streamed: {num_rows:,} rows, {decimal(num_bytes)} in {directory}, which may be removed after the run; "
+        "pictures are of a sample"
     )
     return Dataset(
         name=config.data,
