@@ -7,7 +7,7 @@ the model that a run trained. A `Workload` of a `Dataset` and a model of your ow
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Dataset", "Split", "Workload", "evaluate", "fit", "load", "predict"]
+__all__ = ["Dataset", "Split", "StepOptions", "Workload", "evaluate", "fit", "load", "predict"]
 
 
 def __getattr__(name: str) -> Any:

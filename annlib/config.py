@@ -35,6 +35,9 @@ _OTHER_VARIABLES = {"ANNLIB_CACHE_DIR"}
 
 _LARGER_IS_BETTER = ("accuracy", "auc", "precision", "recall", "f1_score", "r2_score")
 
+# Smaller products do not repay the conversions of mixed_bfloat16.
+MIXED_PRECISION_BATCH_SIZE = 256
+
 PositiveInt = Annotated[int, Field(ge=1)]
 Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "tanh", "sigmoid"]
 Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamax", "nadam", "adamw"]
@@ -96,8 +99,19 @@ class RunConfig(BaseModel):
     start_timeout_s: float = Field(
         default=600.0, gt=0, description="seconds to wait for the Ray workers to start, also after a loss"
     )
-    precision: Literal["float32", "float64"] = Field(
-        default="float32", description="type of all computations; float64 gives any number of workers the same numbers"
+    precision: Literal["float32", "float64", "mixed_bfloat16"] = Field(
+        default="float32",
+        description="type of all computations; float64 gives any number of workers the same numbers; mixed_bfloat16 "
+        "multiplies in bfloat16 where the processor or GPU is faster then",
+    )
+    gradient_accumulation: PositiveInt = Field(
+        default=1, description="micro-batches in which each worker computes its part of a step, to take less memory"
+    )
+    gradient_compression: Literal["none", "float16", "bfloat16"] = Field(
+        default="none", description="type of the gradients on their way between Ray workers: none, float16 or bfloat16"
+    )
+    sync_every: PositiveInt = Field(
+        default=1, description="steps that each Ray worker takes alone until their weights are averaged (local SGD)"
     )
     seed: int = Field(default=42, ge=0, lt=2**32, description="seed of initial weights and of the order of samples")
     storage: str = Field(
@@ -159,6 +173,32 @@ class RunConfig(BaseModel):
     def _split_formats(cls, formats: Any) -> Any:
         return split_values(formats)
 
+    @field_validator("precision")
+    @classmethod
+    def _check_precision(cls, precision: str, info: ValidationInfo) -> str:
+        batch = info.data.get("global_batch_size", MIXED_PRECISION_BATCH_SIZE)
+        if precision == "mixed_bfloat16" and batch < MIXED_PRECISION_BATCH_SIZE:
+            raise ValueError(
+                f"float32 with a global batch size of {batch}: mixed_bfloat16 is faster from "
+                f"{MIXED_PRECISION_BATCH_SIZE} on"
+            )
+        return precision
+
+    @field_validator("gradient_accumulation")
+    @classmethod
+    def _check_accumulation(cls, number: int, info: ValidationInfo) -> int:
+        batch = info.data.get("global_batch_size", number)
+        if number > batch:
+            raise ValueError(f"at most the global batch size {batch}")
+        return number
+
+    @field_validator("gradient_compression", "sync_every")
+    @classmethod
+    def _check_has_several_workers(cls, value: str | int, info: ValidationInfo) -> str | int:
+        if value not in ("none", 1) and info.data.get("num_workers", (0, 2))[1] < 2:
+            raise ValueError("no value without --num-workers 2 or more")
+        return value
+
     @field_validator("reduce_lr_patience")
     @classmethod
     def _check_reduction(cls, patience: int | None, info: ValidationInfo) -> int | None:
@@ -178,6 +218,11 @@ class RunConfig(BaseModel):
     def identity(self) -> dict[str, Any]:
         """What else decides about the model of one kind of workload and cannot change when a run goes on."""
         return {}
+
+    @property
+    def floatx(self) -> str:
+        """Type of losses and metrics, and of weights."""
+        return "float64" if self.precision == "float64" else "float32"
 
     @property
     def uses_ray(self) -> bool:

@@ -215,7 +215,7 @@ def _compute_metrics(
 
     before = keras.config.floatx()
     # What loss and metrics count in.
-    keras.config.set_floatx(config.precision)
+    keras.config.set_floatx(config.floatx)
     try:
         model = load_core(run, signature)
         from annlib.training.split_arguments import arguments_of

@@ -21,6 +21,7 @@ from annlib.training import checkpoint
 from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
 from annlib.training.final_metrics import final_metrics
 from annlib.training.follower import Follower
+from annlib.training.precision import check_precision
 from annlib.training.run_storage import RunStorage, open_run_storage
 from annlib.training.workload import Workload
 
@@ -122,6 +123,7 @@ def _prepare_devices(config: RunConfig) -> None:
         gpus = tf.config.list_physical_devices("GPU")
     if config.use_gpu and not gpus:
         raise ClusterError("--use-gpu needs a GPU: TensorFlow sees none here. Leave it out, or install annlib[gpu].")
+    check_precision(config.precision)
     for gpu in gpus:
         tf.config.experimental.set_memory_growth(gpu, True)
 

@@ -73,7 +73,7 @@ def classification_mlp(
     if hidden is not None:
         check_hidden(hidden)
     layers = hidden_layers(BOOK_CLASSIFIER_HIDDEN if hidden is None else hidden, hidden_activation)
-    output = keras.layers.Dense(task.num_outputs, activation=task.output_activation)
+    output = keras.layers.Dense(task.num_outputs, activation=task.output_activation, dtype=keras.config.floatx())
     model = keras.Sequential([*inputs, *layers, output])
     model.compile(optimizer=find_optimizer(optimizer), loss=task.loss, metrics=[task.metric])
     return model
@@ -127,7 +127,8 @@ def regression_mlp(
     inputs = _input_layers(input_shape, max_value, moments)
     check_hidden(hidden)
     layers = hidden_layers(hidden, hidden_activation)
-    output = keras.layers.Dense(1 if num_outputs is None else num_outputs, activation=output_activation)
+    size = 1 if num_outputs is None else num_outputs
+    output = keras.layers.Dense(size, activation=output_activation, dtype=keras.config.floatx())
     model = keras.Sequential([*inputs, *layers, output])
     model.compile(optimizer=find_optimizer(optimizer), loss=loss, metrics=regression_metrics())
     return model

@@ -77,8 +77,12 @@ def tabular_model(
     for layer in hidden_layers(hidden, hidden_activation):
         deep = layer(deep)
     last = _join([*numbers, *one_hot, deep]) if kind == "wide-deep" else deep
+    # Of mixed precision, too, so that the loss does not lose digits.
+    dtype = keras.config.floatx()
     if task is not None:
-        output = keras.layers.Dense(task.num_outputs, activation=task.output_activation, name="output")(last)
+        output = keras.layers.Dense(task.num_outputs, activation=task.output_activation, name="output", dtype=dtype)(
+            last
+        )
         model = keras.Model(encoded, output, name=_CORE)
         model.compile(optimizer=optimizer, loss=task.loss, metrics=[task.metric])
         return model
@@ -88,8 +92,8 @@ def tabular_model(
             f"the target is constant in the training split: expected values that differ, received {mean:g} in all "
             f"{len(y):,} rows. Take another --split-seed, or more rows."
         )
-    output = keras.layers.Dense(1, name="output")(last)
-    output = keras.layers.Rescaling(scale, offset=mean, name="in_the_unit_of_the_target")(output)
+    output = keras.layers.Dense(1, name="output", dtype=dtype)(last)
+    output = keras.layers.Rescaling(scale, offset=mean, name="in_the_unit_of_the_target", dtype=dtype)(output)
     model = keras.Model(encoded, output, name=_CORE)
     model.compile(optimizer=optimizer, loss=StandardizedLoss(loss, scale), metrics=regression_metrics())
     return model

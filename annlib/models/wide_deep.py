@@ -116,7 +116,9 @@ def wide_deep_two_inputs(
         model = keras.Model([wide, deep], output)
         model.compile(optimizer=find_optimizer(optimizer), loss=loss, metrics=regression_metrics())
         return model
-    model = keras.Model([wide, deep], [output, keras.layers.Dense(1, name="aux_output")(last_hidden)])
+    model = keras.Model(
+        [wide, deep], [output, keras.layers.Dense(1, name="aux_output", dtype=keras.config.floatx())(last_hidden)]
+    )
     model.compile(
         optimizer=find_optimizer(optimizer),
         loss=[loss, loss],
@@ -158,4 +160,6 @@ def _paths(wide: Any, deep: Any, layers: list[keras.layers.Layer]) -> tuple[Any,
     hidden = deep
     for layer in layers:
         hidden = layer(hidden)
-    return keras.layers.Dense(1, name="main_output")(keras.layers.concatenate([wide, hidden])), hidden
+    return keras.layers.Dense(1, name="main_output", dtype=keras.config.floatx())(
+        keras.layers.concatenate([wide, hidden])
+    ), hidden

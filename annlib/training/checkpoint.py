@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 2
 _CALLBACK_PREFIX = "callback/"
 _METRIC_PREFIX = "metric/"
+_STEP_FIELDS = {"gradient_accumulation", "gradient_compression", "sync_every"}
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 # What reading a damaged checkpoint raises.
@@ -81,6 +82,8 @@ def identity(config: RunConfig, data: Dataset, model: "keras.Model | None" = Non
         **config.model_dump(mode="json", include={"hidden", "activation", "optimizer"}),
         # A schedule reaches its end with the last epoch, so that more epochs are another training.
         **({} if config.learning_rate_schedule == "constant" else {"epochs": config.epochs}),
+        # Those of older runs are the defaults.
+        **config.model_dump(mode="json", include=_STEP_FIELDS, exclude_defaults=True),
         **config.identity,
         "data_fingerprint": data.fingerprint,
     }

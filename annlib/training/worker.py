@@ -23,7 +23,8 @@ from annlib.training import checkpoint
 from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import Interrupted, RunCallback
 from annlib.training.context import WorkerContext
-from annlib.training.engine import evaluate, fit, metric_names, predict
+from annlib.training.engine import StepOptions, evaluate, fit, metric_names, predict
+from annlib.training.precision import check_precision
 from annlib.training.split_arguments import arguments_of, validation_data_of
 from annlib.training.storage_patience import StoragePatience
 from annlib.training.tensorboard import TensorBoard
@@ -48,12 +49,13 @@ def train_worker(
         "best": {"epoch": int, monitor: float}, "metrics": {split: {name: value}}}; after an interruption, which left a
         checkpoint, {"interrupted", "progress": how far it is}.
     """
+    check_precision(config.precision)
     data = workload.load(config)
     run = RunDirectory(config.run_path)
     # Layers then get the same names in every process, and a checkpoint tells whether it is of the same model.
     keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(config.seed)
-    keras.config.set_floatx(config.precision)
+    keras.config.set_floatx(config.floatx)
     keras.config.set_dtype_policy(config.precision)
     with context.strategy.scope():
         model = workload.build(data, config)
@@ -149,6 +151,11 @@ def _fit(
         sample_weight=weight,
         callbacks=[*([] if tensorboard is None else [tensorboard]), *others, callback],
         seed=config.seed,
+        options=StepOptions(
+            gradient_accumulation=config.gradient_accumulation,
+            compression=config.gradient_compression,
+            sync_every=config.sync_every,
+        ),
         verbose=0,
     )
     return callback.rows

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from annlib.data import Dataset
 from annlib.data.own_table.config import TableConfig
+from annlib.errors import ConfigError
 from annlib.training.workload import Workload
 
 if TYPE_CHECKING:
@@ -31,7 +32,14 @@ def settle(config: TableConfig) -> TableConfig:
     """Returns a configuration with `streaming`, where the table does not fit into memory."""
     from annlib.data.own_table.sizing import must_stream
 
-    return config.model_copy(update={"streaming": True}) if must_stream(config) else config
+    if not must_stream(config):
+        return config
+    if config.sync_every > 1:
+        raise ConfigError(
+            f"sync_every is wrong: expected 1 for a table that is streamed, received {config.sync_every}. Leave "
+            "--sync-every out."
+        )
+    return config.model_copy(update={"streaming": True})
 
 
 def build_model(data: Dataset, config: TableConfig) -> "keras.Model":

@@ -29,6 +29,7 @@ class Case(NamedTuple):
     optimizer: Callable[[], keras.optimizers.Optimizer]
     binary: bool = False
     sample_weight: bool = False
+    options: annlib.StepOptions = annlib.StepOptions()
 
 
 X = rng.normal(size=(103, 6)).astype("float32")
@@ -83,6 +84,18 @@ CASES = {
     "sample_weight": Case(103, dense, _sgd, sample_weight=True),
     "last_batch_of_one_row": Case(97, dense, _sgd),
     "auc": Case(103, binary, _sgd, binary=True),
+    # Of 16 rows, two replicas have 8, three have 5 or 6; the last batch has fewer rows than micro-batches.
+    "accumulated": Case(97, dense, _sgd, options=annlib.StepOptions(gradient_accumulation=3)),
+    "accumulated-weights": Case(
+        103, dense, _adam, sample_weight=True, options=annlib.StepOptions(gradient_accumulation=4)
+    ),
+}
+# These do not follow the curve of one process.
+OTHER_CASES = {
+    "float16": Case(103, dense, _sgd, options=annlib.StepOptions(compression="float16")),
+    "bfloat16": Case(103, dense, _sgd, options=annlib.StepOptions(compression="bfloat16")),
+    "sync_every": Case(103, dense, _sgd, options=annlib.StepOptions(sync_every=2)),
+    "sync_every-adam": Case(103, dense, _adam, options=annlib.StepOptions(sync_every=3)),
 }
 
 
@@ -150,10 +163,10 @@ def main(out: str, kind: str, batch_size: int) -> None:
         rank = 0
     found: dict[str, Any] = {"replicas": strategy.num_replicas_in_sync, "history": {}, "evaluate": {}}
     arrays = {}
-    for name, case in CASES.items():
+    for name, case in (CASES | OTHER_CASES).items():
         with strategy.scope():
             model = compiled(case)
-        history = annlib.fit(model, **arguments(case, batch_size))
+        history = annlib.fit(model, **arguments(case, batch_size), options=case.options)
         found["history"][name] = history.history
         parts = dict(zip(("x", "y", "sample_weight"), data(case), strict=False))
         found["evaluate"][name] = annlib.evaluate(model, **parts, batch_size=10, return_dict=True)

@@ -167,6 +167,61 @@ def test_all_workers_end_with_identical_weights(outcomes: Outcomes, world: str, 
             np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("name", worker.OTHER_CASES)
+@every_world
+def test_all_workers_end_with_identical_weights_with_options(outcomes: Outcomes, world: str, name: str) -> None:
+    test_all_workers_end_with_identical_weights(outcomes, world, name)
+
+
+@pytest.mark.parametrize(("name", "tolerance"), [("float16", 1e-3), ("bfloat16", 1e-2)])
+@every_world
+def test_compressed_gradients_change_the_curve_a_little(
+    outcomes: Outcomes, world: str, name: str, tolerance: float
+) -> None:
+    expected = reference("sgd")
+    for outcome in outcomes(world):
+        losses = outcome.found["history"][name]["loss"]
+        assert losses == pytest.approx(expected.history["loss"], rel=tolerance)
+        weights = [np.linalg.norm(a - b) for a, b in zip(outcome.weights[name], expected.weights, strict=True)]
+        # Otherwise nothing was compressed.
+        assert max(weights) > 1e-6
+
+
+@functools.cache
+def local_sgd(name: str, num_replicas: int) -> list[np.ndarray]:
+    """Returns the weights of replicas that Keras trains on their rows, and that are averaged every few steps."""
+    case = worker.CASES.get(name) or worker.OTHER_CASES[name]
+    replicas = [worker.compiled(case) for _ in range(num_replicas)]
+    x, y = worker.data(case)
+    num_steps = -(-case.rows // BATCH_SIZE)
+    for _ in range(worker.EPOCHS):
+        for step in range(num_steps):
+            rows = slice(step * BATCH_SIZE, (step + 1) * BATCH_SIZE)
+            for rank, replica in enumerate(replicas):
+                size = len(x[rows])
+                own = slice(size * rank // num_replicas, size * (rank + 1) // num_replicas)
+                replica.train_on_batch(x[rows][own], y[rows][own])
+            if (step + 1) % case.options.sync_every == 0 or step + 1 == num_steps:
+                groups = zip(
+                    *(replica.variables + replica.optimizer.variables[2:] for replica in replicas), strict=True
+                )
+                for group in groups:
+                    mean = np.mean([variable.numpy() for variable in group], axis=0)
+                    for variable in group:
+                        variable.assign(mean)
+    return replicas[0].get_weights()
+
+
+@pytest.mark.parametrize("name", ["sync_every", "sync_every-adam"])
+@every_world
+def test_replicas_that_step_alone_are_averaged(outcomes: Outcomes, world: str, name: str) -> None:
+    expected = local_sgd(name, WORLDS[world][2])
+    for outcome in outcomes(world):
+        for ours, theirs in zip(outcome.weights[name], expected, strict=True):
+            assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
+    assert not np.allclose(expected[0], reference("sgd").weights[0], rtol=1e-3)
+
+
 @every_case
 @every_world
 def test_evaluate_is_that_of_keras_with_the_final_weights(outcomes: Outcomes, world: str, name: str) -> None:

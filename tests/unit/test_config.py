@@ -65,6 +65,13 @@ def test_a_configuration_is_frozen() -> None:
         ({"seed": "-1"}, ["seed", "greater than or equal to 0"]),
         ({"name": "a/b"}, ["name", "letters", "'a/b'"]),
         ({"epoch": "3"}, ["'epoch'", "did you mean epochs?"]),
+        ({"sync_every": "4"}, ["sync_every", "no value without --num-workers 2 or more", "'4'"]),
+        ({"sync_every": "0", "num_workers": "2"}, ["sync_every", "greater than or equal to 1"]),
+        ({"gradient_compression": "float16"}, ["gradient_compression", "without --num-workers 2"]),
+        ({"gradient_compression": "int8", "num_workers": "2"}, ["gradient_compression", "'bfloat16'", "'int8'"]),
+        ({"gradient_accumulation": "33"}, ["gradient_accumulation", "at most the global batch size 32", "'33'"]),
+        ({"precision": "mixed_bfloat16"}, ["precision", "batch size of 32", "faster from 256 on"]),
+        ({"precision": "float16"}, ["precision", "'mixed_bfloat16'", "'float16'"]),
     ],
 )
 def test_a_wrong_value_is_one_line_that_names_it(arguments: dict[str, str], parts: list[str]) -> None:

@@ -3,6 +3,16 @@
 from annlib.training.engine.evaluation import evaluate, predict
 from annlib.training.engine.fit import fit
 from annlib.training.engine.metric_state import metric_names, metric_state, set_metric_state
+from annlib.training.engine.options import StepOptions
 from annlib.training.engine.sources import StreamedData
 
-__all__ = ["StreamedData", "evaluate", "fit", "metric_names", "metric_state", "predict", "set_metric_state"]
+__all__ = [
+    "StepOptions",
+    "StreamedData",
+    "evaluate",
+    "fit",
+    "metric_names",
+    "metric_state",
+    "predict",
+    "set_metric_state",
+]

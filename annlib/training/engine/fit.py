@@ -10,9 +10,12 @@ from annlib.errors import ConfigError
 from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
 from annlib.training.engine.arrays import as_dataset, split_off_validation
 from annlib.training.engine.compilation import is_distributed
+from annlib.training.engine.options import StepOptions
 from annlib.training.engine.program import Data, Logs
 from annlib.training.engine.session import Session
 from annlib.training.engine.sources import StreamedData, only_streamed, source_of
+
+_DEFAULT_OPTIONS = StepOptions()
 
 
 def fit(
@@ -33,6 +36,7 @@ def fit(
     initial_step: int = 0,
     validation_batch_size: int | None = None,
     seed: int | None = None,
+    options: StepOptions = _DEFAULT_OPTIONS,
 ) -> keras.callbacks.History:
     """Trains a compiled Keras model as `keras.Model.fit` does, with the same losses and metrics, faster.
 
@@ -61,6 +65,7 @@ def fit(
         validation_batch_size: batch size of the validation; `batch_size` when None.
         seed: seed of the shuffling, 0 or more. None draws one from NumPy's global generator, which
             `keras.utils.set_random_seed` seeds; with several replicas, which must agree, None is 0.
+        options: how a training step is computed.
 
     Returns:
         The `keras.callbacks.History` of the metrics of each epoch.
@@ -71,6 +76,7 @@ def fit(
         NonFiniteLossError: the loss became NaN or infinite; the message names the epoch and the learning rate.
     """
     check_compiled(model)
+    options.check(model)
     batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
     epochs = check_integer("epochs", epochs, minimum=0)
     initial_epoch = check_integer("initial_epoch", initial_epoch, minimum=0)
@@ -82,6 +88,11 @@ def fit(
         validation = validation_data
     elif validation_data is not None:
         validation = _validation_arrays(validation_data)
+    if data is not None and options.sync_every > 1:
+        raise ConfigError(
+            f"sync_every={options.sync_every} does not fit StreamedData: expected 1, for a window's last step would "
+            "synchronise, too. Leave it out."
+        )
     if data is None:
         data = as_dataset(x, y, sample_weight, class_weight=class_weight)
         if validation is None and validation_split:
@@ -91,7 +102,7 @@ def fit(
         validation_batch_size = check_integer("validation_batch_size", validation_batch_size, minimum=1)
     order_seed = _choose_seed(model, seed)
     with source_of(data, batch_size, order_seed if shuffle else None) as source:
-        session = Session(model, source, validation, batch_size, validation_batch_size)
+        session = Session(model, source, validation, batch_size, validation_batch_size, options)
         hooks = callback_list(callbacks, model, verbose, epochs, session.num_steps)
         session.prepare(hooks, num_epochs=epochs - initial_epoch)
         return _train(session, hooks, initial_epoch, initial_step, epochs)

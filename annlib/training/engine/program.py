@@ -19,6 +19,7 @@ from annlib.errors import ConfigError
 from annlib.training.engine.arrays import Tensors, num_rows
 from annlib.training.engine.compilation import Compilation, choose_compilation, is_distributed
 from annlib.training.engine.local import LocalStep
+from annlib.training.engine.options import StepOptions
 from annlib.training.engine.replicated import ReplicatedStep
 from annlib.training.engine.steps import Step, run_steps
 
@@ -60,6 +61,7 @@ class TrainingProgram:
         validation_batch_size: rows of a global batch of the validation, at least 1.
         max_epochs: the most epochs of one call.
         compilation: how the function is compiled.
+        options: of the training step.
     """
 
     def __init__(
@@ -70,11 +72,13 @@ class TrainingProgram:
         *,
         max_epochs: int,
         compilation: Compilation,
+        options: StepOptions,
     ) -> None:
         self.max_epochs = max_epochs
         self._batch_size = batch_size
         self._validation_batch_size = validation_batch_size
-        self._step, self._test_step = _step(model, training=True), _step(model, training=False)
+        self._step = _training_step(model, batch_size, options)
+        self._test_step = _test_step(model, validation_batch_size)
         self._logs, self._validation_logs = _PackedLogs(), _PackedLogs()
         self._function = _Compiled(self._run_epochs, compilation)
 
@@ -150,7 +154,7 @@ class EvaluationProgram:
 
     def __init__(self, model: keras.Model, batch_size: int, *, compilation: Compilation) -> None:
         self._batch_size = batch_size
-        self._step = _step(model, training=False)
+        self._step = _test_step(model, batch_size)
         self._logs = _PackedLogs()
         self._function = _Compiled(self._evaluate, compilation)
 
@@ -247,8 +251,17 @@ class _PackedLogs:
         return logs
 
 
-def _step(model: keras.Model, *, training: bool) -> Step:
-    return (ReplicatedStep if is_distributed(model) else LocalStep)(model, training=training)
+def _training_step(model: keras.Model, batch_size: int, options: StepOptions) -> Step:
+    # One process is one replica, which can accumulate gradients as well.
+    if is_distributed(model) or options.gradient_accumulation > 1:
+        return ReplicatedStep(model, training=True, batch_size=batch_size, options=options)
+    return LocalStep(model, training=True)
+
+
+def _test_step(model: keras.Model, batch_size: int) -> Step:
+    if is_distributed(model):
+        return ReplicatedStep(model, training=False, batch_size=batch_size)
+    return LocalStep(model, training=False)
 
 
 def _reset(step: Step) -> bool:
@@ -264,16 +277,27 @@ def build(model: keras.Model, data: Data) -> None:
 
 
 def training_program(
-    model: keras.Model, batch_size: int, validation_batch_size: int, *, max_epochs: int, num_steps: int
+    model: keras.Model,
+    batch_size: int,
+    validation_batch_size: int,
+    *,
+    max_epochs: int,
+    num_steps: int,
+    options: StepOptions,
 ) -> TrainingProgram:
     """Returns the program of these arguments, the one of an earlier call where there is one."""
     compilation = choose_compilation(model, num_steps=num_steps)
-    key = ("train", batch_size, validation_batch_size, max_epochs, compilation.mode)
+    key = ("train", batch_size, validation_batch_size, max_epochs, compilation.mode, options)
     program: TrainingProgram = cached(
         model,
         key,
         lambda: TrainingProgram(
-            model, batch_size, validation_batch_size, max_epochs=max_epochs, compilation=compilation
+            model,
+            batch_size,
+            validation_batch_size,
+            max_epochs=max_epochs,
+            compilation=compilation,
+            options=options,
         ),
     )
     return program

@@ -16,9 +16,11 @@ import tensorflow as tf
 
 from annlib.data.batches import replica_rows
 from annlib.errors import ConfigError
-from annlib.training.engine.arrays import Tensors
+from annlib.training.engine.arrays import Tensors, num_rows
 from annlib.training.engine.local import take_rows
+from annlib.training.engine.options import StepOptions
 
+_DEFAULT_OPTIONS = StepOptions()
 # Replicas draw their dropout masks from seeds this far apart, so that they do not repeat each other's.
 _SEED_DISTANCE = 1_000_003
 
@@ -29,13 +31,17 @@ class ReplicatedStep:
     Args:
         model: a Keras model that was created and compiled in a strategy's scope, with all its variables built.
         training: True computes gradients and applies them, False only updates the metrics.
+        batch_size: rows of all batches but the last.
+        options: of the training.
 
     Raises:
         ConfigError: the model has a `train_step` or `test_step` of its own, or losses whose reductions cannot be
             put together from the replicas' parts.
     """
 
-    def __init__(self, model: keras.Model, *, training: bool) -> None:
+    def __init__(
+        self, model: keras.Model, *, training: bool, batch_size: int, options: StepOptions = _DEFAULT_OPTIONS
+    ) -> None:
         name = "train_step" if training else "test_step"
         if getattr(type(model), name) is not getattr(keras.Model, name):
             raise ConfigError(
@@ -54,6 +60,8 @@ class ReplicatedStep:
         self._num_replicas = int(self._strategy.num_replicas_in_sync)
         self._reduction = _common_reduction(model)
         self._state = model.non_trainable_variables
+        self._batch_size = batch_size
+        self._options = options if training else _DEFAULT_OPTIONS
 
     def prepare(self, data: tuple[Tensors, ...]) -> None:
         """Nothing: all state is in the model's variables."""
@@ -68,6 +76,27 @@ class ReplicatedStep:
             state = self._strategy.run(self._replica_step, args=(data, rows, start, size))
         for variable, value in zip(self._state, state, strict=True):
             self._strategy.extended.update(variable.value, lambda v, new: v.assign(new), args=(value,))
+        if self._options.sync_every > 1:
+            # The last step of an epoch, too, so that all replicas validate and save the same weights.
+            step = start // self._batch_size + 1
+            is_last = start + size >= num_rows(data)
+            tf.cond((step % self._options.sync_every == 0) | is_last, self._synchronize, lambda: False)
+
+    def _synchronize(self) -> bool:
+        """Averages what the replicas have learnt, each on its rows."""
+        optimizer = self._model.optimizer
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        same = [optimizer.iterations, optimizer._learning_rate]
+        slots = [v for v in self._model.optimizer.variables if not any(v is other for other in same)]
+        averaged = [
+            v for v in self._model.trainable_variables + self._state + slots if tf.as_dtype(v.dtype).is_floating
+        ]
+        sums = self._strategy.run(lambda: all_reduce([tf.convert_to_tensor(v.value) for v in averaged]))
+        for variable, total in zip(averaged, sums, strict=True):
+            self._strategy.extended.update(
+                variable.value, lambda v, new: v.assign(new / self._num_replicas), args=(total,)
+            )
+        return True
 
     def results(self) -> dict[str, Any]:
         """Returns the metrics' values over the rows of all replicas, the same on each of them."""
@@ -86,29 +115,49 @@ class ReplicatedStep:
         # A replica without a row still takes part in the all-reduce: it works on one row that weighs nothing.
         present = last > first
         first = min(first, size - 1)
-        batch = take_rows(data, rows, start + first, max(last - first, 1))
-        weight = self._loss_weight(batch, data, rows, start, size) if present else tf.constant(0.0, tf.float64)
+        num_own = max(last - first, 1)
+        state = [_spread_seed(v, tf.convert_to_tensor(v.value), replica) for v in self._state]
+        gradients: list[Any] = []
+        for number in range(min(self._options.gradient_accumulation, num_own)):
+            begin, end = replica_rows(num_own, number, min(self._options.gradient_accumulation, num_own))
+            # One micro-batch is in memory at a time.
+            with tf.control_dependencies([gradient for gradient in gradients if gradient is not None]):
+                batch = take_rows(data, rows, start + first + begin, end - begin)
+                weight = self._loss_weight(batch, data, rows, start, size) if present else tf.constant(0.0, tf.float64)
+                found, state = self._gradients(batch, state, weight, size, count=present)
+            gradients = found if not gradients else [_sum(*pair) for pair in zip(gradients, found, strict=True)]
+        if not self._training:
+            return [tf.convert_to_tensor(v.value) for v in self._state]
+        return self._reduce_and_apply(gradients, state, replica, (last - first) / size if present else 0.0)
+
+    def _gradients(
+        self, batch: tuple[Tensors, ...], state: list[tf.Tensor], weight: tf.Tensor, size: int, *, count: bool
+    ) -> tuple[list[Any], list[tf.Tensor]]:
+        """Returns the gradients of the batch's part of the loss, and the new non-trainable variables; counts it."""
         trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(trainable)
-            scope, loss = self._forward(batch, trainable, replica, weight, size)
-        if present:
+            scope, loss = self._forward(batch, trainable, state, weight, size)
+        if count:
             for variable in self._model.metrics_variables:
                 value = scope.get_current_value(variable)
                 if value is not None:
                     variable.value.assign(value)
         if not self._training:
-            return [tf.convert_to_tensor(v.value) for v in self._state]
-        gradients = tape.gradient(loss, trainable)
-        return self._reduce_and_apply(gradients, scope, replica, (last - first) / size if present else 0.0)
+            return [], state
+        return tape.gradient(loss, trainable), [scope.get_current_value(v) for v in self._state]
 
     def _forward(
-        self, batch: tuple[Tensors, ...], trainable: list[tf.Tensor], replica: int, weight: tf.Tensor, size: int
+        self,
+        batch: tuple[Tensors, ...],
+        trainable: list[tf.Tensor],
+        state: list[tf.Tensor],
+        weight: tf.Tensor,
+        size: int,
     ) -> tuple[keras.StatelessScope, tf.Tensor]:
         """Returns the scope that holds all updates, and the loss to differentiate."""
         model = self._model
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-        state = [_spread_seed(v, tf.convert_to_tensor(v.value), replica) for v in self._state]
         metrics = [v.value.read_value() for v in model.metrics_variables]
         variables = model.trainable_variables + self._state + model.metrics_variables
         mapping = list(zip(variables, trainable + state + metrics, strict=True))
@@ -116,9 +165,9 @@ class ReplicatedStep:
             y_pred = model(x, training=self._training) if model._call_has_training_arg else model(x)
             loss = model._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=self._training)
             loss = loss * tf.cast(weight, loss.dtype)
-            num_rows = keras.tree.flatten(batch)[0].shape[0]
+            count = keras.tree.flatten(batch)[0].shape[0]
             # The tracker multiplies by the rows and divides by the sum of all rows in the end.
-            model._loss_tracker.update_state(loss * (size / num_rows), sample_weight=num_rows)
+            model._loss_tracker.update_state(loss * (size / count), sample_weight=count)
             model.compute_metrics(x, y, y_pred, sample_weight)
             if self._training:
                 loss = model.optimizer.scale_loss(loss)
@@ -148,22 +197,34 @@ class ReplicatedStep:
         return tf.constant(self._num_replicas * keras.tree.flatten(batch)[0].shape[0] / size, tf.float64)
 
     def _reduce_and_apply(
-        self, gradients: list[tf.Tensor | None], scope: keras.StatelessScope, replica: int, share: float
+        self, gradients: list[Any], updates: list[tf.Tensor], replica: int, share: float
     ) -> list[tf.Tensor]:
         """Applies the global gradient; returns the new values of the non-trainable variables."""
         model = self._model
         trained = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        updates = [scope.get_current_value(v) for v in self._state]
+        own = [tf.convert_to_tensor(gradients[i]) for i in trained]
         averaged = [i for i, v in enumerate(self._state) if tf.as_dtype(v.dtype).is_floating]
-        reduced = all_reduce(
-            [tf.convert_to_tensor(gradients[i]) for i in trained]
-            # Statistics, such as those of batch normalisation, are averaged over the samples.
-            + [updates[i] * tf.cast(share, updates[i].dtype) for i in averaged],
-        )
-        model.optimizer.apply(reduced[: len(trained)], [model.trainable_variables[i] for i in trained])
-        for i, value in zip(averaged, reduced[len(trained) :], strict=True):
+        # Statistics, such as those of batch normalisation, are averaged over the samples.
+        statistics = [updates[i] * tf.cast(share, updates[i].dtype) for i in averaged]
+        if self._options.sync_every > 1:
+            # The gradient of this replica's own mean loss; `_synchronize` averages the rest.
+            applied = [gradient / max(share, 1 / self._batch_size) for gradient in own]
+            statistics = [updates[i] for i in averaged]
+        elif self._options.compression == "none":
+            reduced = all_reduce(own + statistics)
+            applied, statistics = reduced[: len(own)], reduced[len(own) :]
+        else:
+            applied = all_reduce(own, tf.as_dtype(self._options.compression))
+            statistics = all_reduce(statistics)
+        model.optimizer.apply(applied, [model.trainable_variables[i] for i in trained])
+        for i, value in zip(averaged, statistics, strict=True):
             updates[i] = value
         return [_spread_seed(v, new, -replica) for v, new in zip(self._state, updates, strict=True)]
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Returns the sum of two gradients, where None is that of a variable that is not used."""
+    return None if one is None else tf.convert_to_tensor(one) + tf.convert_to_tensor(other)
 
 
 def all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[tf.Tensor]:

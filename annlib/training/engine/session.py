@@ -13,6 +13,7 @@ from annlib.errors import NonFiniteLossError
 from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.evaluation import evaluation_batch_size
 from annlib.training.engine.hooks import act_before_validation, read_logs_alone, with_test_hooks
+from annlib.training.engine.options import StepOptions
 from annlib.training.engine.program import Data, Logs, build, evaluation_program, training_program
 from annlib.training.engine.replicated import sum_over_replicas
 from annlib.training.engine.sources import Source, StreamedData, bind_evaluation, num_samples
@@ -33,6 +34,7 @@ class Session:
         validation: Data | StreamedData | None,
         batch_size: int,
         validation_batch_size: int | None,
+        options: StepOptions,
     ) -> None:
         self.model = model
         self.num_steps = source.num_steps
@@ -40,6 +42,7 @@ class Session:
         self._validation = validation
         self._batch_size = batch_size
         self._validation_batch_size = validation_batch_size
+        self._options = options
         self._is_distributed = is_distributed(model)
         self._callbacks: keras.callbacks.CallbackList
         self._evaluation: Callable[[], Callable[[], Logs]]
@@ -71,6 +74,7 @@ class Session:
             rows,
             max_epochs=self._max_epochs,
             num_steps=num_epochs * (self.num_steps + self._num_validation_steps),
+            options=self._options,
         )
         self._source.bind(program, at_once)
 
@@ -106,7 +110,9 @@ class Session:
         validation_logs: Logs = {}
         begins = first == 0
         while first < self.num_steps and not (first and self.model.stop_training and not self._is_distributed):
-            last = min(first + self._chunk_steps(), self.num_steps)
+            # Replicas that take steps by themselves have the same weights again at the end of a chunk.
+            sync_every = self._options.sync_every
+            last = min(math.ceil((first + self._chunk_steps()) / sync_every) * sync_every, self.num_steps)
             callbacks.on_train_batch_begin(first)
             started = time.perf_counter()
             validates = last == self.num_steps and self._validates_at_once
