@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_runs import assert_same, finish, history, metrics_of, note_recovery, start, workers_of
+from fault_runs import assert_same, finish, history, metrics_of, note_recovery, start, wait_for, workers_of
 
 MOMENTS = ("first-epoch", "checkpoint", "evaluation", "last-epoch")
 
@@ -124,6 +124,10 @@ def test_a_lost_or_drained_node(
     note_recovery(record_property, metrics_of(run))
 
 
+def num_rows(run: Path) -> int:
+    return len(history(run)) if (run / "history.csv").exists() else 0
+
+
 @pytest.mark.faults
 def test_twenty_kills_at_random_times(tmp_path: Path) -> None:
     flags = ["--num-workers", "2", "--epochs", "150", "--max-failures", "40"]
@@ -134,8 +138,13 @@ def test_twenty_kills_at_random_times(tmp_path: Path) -> None:
     out: list[str] = []
     try:
         while kills < 20 and process.poll() is None:
-            # Some strike workers that are starting, most those that train.
-            time.sleep(order.uniform(0.5, 25.0))
+            # Every other one strikes workers that train, the others at any time, workers that start as well.
+            if kills % 2:
+                rows = num_rows(tmp_path / "soak/run")
+                wait_for(
+                    lambda rows=rows: num_rows(tmp_path / "soak/run") > rows or process.poll() is not None, "training"
+                )
+            time.sleep(order.uniform(0.0, 2.0 if kills % 2 else 25.0))
             workers = workers_of(process.pid)
             if workers:
                 os.kill(int(order.choice(workers)), signal.SIGKILL)
