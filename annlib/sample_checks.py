@@ -22,6 +22,15 @@ def check_takes_tables(path: Path, signature: Signature) -> None:
         )
 
 
+def check_takes_arrays(path: Path, signature: Signature) -> None:
+    """Raises DataError where the model of the signature takes raw columns by name."""
+    if signature.columns is not None:
+        raise DataError(
+            f"{path} is an array, and the model takes columns by name: expected a table with "
+            f"{', '.join(signature.columns.raw_names)}, received {path.suffix}. Give it as .csv or .parquet."
+        )
+
+
 def check_columns(path: Path, columns: list[str], signature: Signature) -> tuple[str, ...]:
     """Returns the names of the features; raises DataError where one is not in the table, or a name is there twice."""
     names = (signature.feature_names or ()) if signature.columns is None else signature.columns.raw_names

@@ -13,6 +13,7 @@ from annlib.sample_checks import (
     another_shape,
     another_type,
     check_columns,
+    check_takes_arrays,
     check_takes_tables,
     column_names,
     no_finite_number,
@@ -63,6 +64,7 @@ def read_samples(path: Path, signature: Signature) -> Samples:
     elif path.suffix in TABLE_ENDINGS:
         samples = _read_table(path, signature)
     elif path.suffix == ".npy":
+        check_takes_arrays(path, signature)
         samples = _read_array(path, signature)
     elif path.suffix.lower() == ".png":
         samples = _read_images(path, [path], signature)

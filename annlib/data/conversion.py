@@ -78,13 +78,13 @@ def to_seconds(name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
         text = pc.replace_substring_regex(text, r"(Z|[+-]00:?00)$", "")
         is_date = pc.match_substring_regex(text, r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?$")
         _check(name, "ISO 8601 dates such as 2024-01-31 or 2024-01-31T12:00:00", text, is_date)
+        type_ = pa.timestamp("ns" if _has_fractions(text) else "s")
         try:
-            column = text.cast(pa.timestamp("ns" if _has_fractions(text) else "s"))
-        except pa.ArrowInvalid as error:
-            raise DataError(
-                f"column {name!r} has dates that do not exist: expected dates of the calendar, received: {error}. "
-                "Correct them."
-            ) from None
+            column = text.cast(type_)
+        except pa.ArrowInvalid:
+            exists = {value for value in pc.unique(text).to_pylist() if _can_cast(value, type_)}
+            is_wrong = pc.invert(pc.is_in(text, value_set=pa.array(list(exists), pa.string())))
+            raise _wrong(name, "dates of the calendar", text, is_wrong) from None
     elif kind_of(column.type) != "date":
         raise _wrong(name, "dates", column, pc.is_valid(column))
     column = column.cast(pa.timestamp("s"), safe=False) if not pa.types.is_timestamp(column.type) else column
@@ -116,6 +116,14 @@ def examples(values: Any, number: int = _NUM_EXAMPLES) -> str:
     return ", ".join(repr(value) for value in found[:number]) + more
 
 
+def _can_cast(text: str | None, type_: pa.DataType) -> bool:
+    try:
+        pa.scalar(text, pa.string()).cast(type_)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
 def _has_fractions(text: pa.ChunkedArray) -> bool:
     return bool(pc.any(pc.match_substring(text, ".")).as_py())
 
@@ -126,11 +134,27 @@ def _check(name: str, expected: str, text: pa.ChunkedArray, is_right: pa.Chunked
         raise _wrong(name, expected, text, is_wrong)
 
 
-def _wrong(name: str, expected: str, column: pa.ChunkedArray, is_wrong: pa.ChunkedArray) -> DataError:
-    rows = np.flatnonzero(is_wrong.combine_chunks().to_numpy(zero_copy_only=False))
-    wrong = column.filter(is_wrong)
-    first = f", the first in row {rows[0] + 1}" if len(rows) else ""
-    return DataError(
-        f"column {name!r} has values of another kind: expected {expected}, received {examples(wrong)} in "
-        f"{len(wrong):,} of {len(column):,} rows{first}. Correct them."
-    )
+class WrongValues(DataError):
+    """Values of a column are of another kind than the column.
+
+    Args:
+        name: of the column.
+        expected: what its values should be.
+        column: all values.
+        is_wrong: which of them are of another kind, shape (n,).
+    """
+
+    def __init__(self, name: str, expected: str, column: pa.ChunkedArray, is_wrong: npt.NDArray[np.bool_]) -> None:
+        self.name, self.expected, self.column, self.is_wrong = name, expected, column, is_wrong
+        wrong = column.filter(pa.array(is_wrong))
+        rows = np.flatnonzero(is_wrong)
+        first = f", the first in row {rows[0] + 1}" if len(rows) else ""
+        super().__init__(
+            f"column {name!r} has values of another kind: expected {expected}, received {examples(wrong)} in "
+            f"{len(wrong):,} of {len(column):,} rows{first}. Correct them."
+        )
+
+
+def _wrong(name: str, expected: str, column: pa.ChunkedArray, is_wrong: pa.ChunkedArray) -> WrongValues:
+    found = pc.fill_null(is_wrong, False).combine_chunks().to_numpy(zero_copy_only=False)
+    return WrongValues(name, expected, column, np.asarray(found, dtype=np.bool_))

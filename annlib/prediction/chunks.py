@@ -13,11 +13,15 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
+from annlib.data.columns import Columns
+from annlib.data.conversion import WrongValues
+from annlib.data.encoding import encode
 from annlib.errors import DataError
 from annlib.prediction.columns import check_not_taken
 from annlib.prediction.numbers import as_numbers, is_text
 from annlib.sample_checks import (
     check_columns,
+    check_takes_arrays,
     check_takes_tables,
     column_names,
     no_finite_number,
@@ -77,6 +81,7 @@ def read_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty: expected samples to predict, received 0 bytes. Give another file.")
     if path.suffix == ".npy":
+        check_takes_arrays(path, signature)
         yield from _array_chunks(path, signature)
     elif path.suffix in (".csv", ".parquet"):
         check_takes_tables(path, signature)
@@ -185,6 +190,8 @@ def _table_chunk(
     ragged: list[tuple[int, str]],
     signature: Signature,
 ) -> Chunk:
+    if signature.columns is not None:
+        return _encoded_chunk(path, batch, numbers, ragged, signature.columns)
     names = signature.feature_names or ()
     # By columns, which is how both Arrow and the sources have them, then turned at once.
     x = np.empty((len(names), batch.num_rows), signature.input_dtype)
@@ -198,6 +205,29 @@ def _table_chunk(
                 table = table.set_column(table.schema.get_field_index(name), name, values)
     chunk = Chunk(x=np.ascontiguousarray(x.T), table=table, numbers=numbers, rejected=ragged)
     return _set_not_finite_aside(chunk, signature, sources)
+
+
+def _encoded_chunk(
+    path: Path,
+    table: pa.RecordBatch,
+    numbers: npt.NDArray[np.int64],
+    rejected: list[tuple[int, str]],
+    columns: Columns,
+) -> Chunk:
+    """Encodes raw rows; those with values of another kind are set aside, column after column."""
+    while True:
+        try:
+            x = encode(columns, pa.Table.from_batches([table]))
+            return Chunk(x=x, table=table, numbers=numbers, rejected=rejected)
+        except WrongValues as wrong:
+            rows = np.flatnonzero(wrong.is_wrong)
+            values = wrong.column.take(pa.array(rows)).to_pylist()
+            reasons = [f"column {wrong.name!r}: expected {wrong.expected}, received {value!r}" for value in values]
+            rejected = [*rejected, *zip(numbers[rows].tolist(), reasons, strict=True)]
+            table = table.filter(pa.array(~wrong.is_wrong))
+            numbers = numbers[~wrong.is_wrong]
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+            raise unreadable(path, "numbers, booleans, dates or texts as in the training", error) from None
 
 
 def _set_not_finite_aside(chunk: Chunk, signature: Signature, sources: Any) -> Chunk:

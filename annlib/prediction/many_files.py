@@ -13,7 +13,6 @@ from annlib.loading import open_run
 from annlib.prediction.inputs import InputFile, find_inputs
 from annlib.prediction.output import REJECTED, Output, Record, model_version
 from annlib.prediction.predictor import Predictor, Result
-from annlib.signature import Signature
 from annlib.storage import check_storage, is_remote
 
 # Between two lines of progress, in seconds.
@@ -65,11 +64,6 @@ def predict_files(
             "one. Give another -o."
         )
     directory = open_run(run)
-    if Signature.read(directory.signature).columns is not None:
-        raise ConfigError(
-            f"{run} is a model of a table of your own: expected one file of samples for it, received {source}. Predict "
-            "one file at a time."
-        )
     files = find_inputs(source, place)
     model = model_version(directory)
     target = Output(place)

@@ -15,7 +15,7 @@ import pyarrow.parquet
 
 import annlib
 from annlib.errors import AnnlibError, DataError, StorageError
-from annlib.loading import load, open_run
+from annlib.loading import load_core, open_run
 from annlib.prediction.chunks import read_chunks
 from annlib.prediction.columns import predictions
 from annlib.prediction.inputs import InputFile
@@ -78,7 +78,7 @@ class Predictor:
                 f"{received[:8]}. Give a run on a storage that all nodes share."
             )
         self._signature = Signature.read(directory.signature)
-        self._model = load(directory, compile=False)
+        self._model = load_core(directory, self._signature, compile=False)
         self._version = model
         self._output = Output(output)
         # As float32, which is what layers see.

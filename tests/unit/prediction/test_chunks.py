@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from annlib.data.columns import Column, Columns
 from annlib.errors import DataError
 from annlib.prediction import chunks
 from annlib.prediction.chunks import Chunk, read_chunks
@@ -215,3 +216,71 @@ def test_a_table_for_a_model_of_images_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("a\n1\n")
     with pytest.raises(DataError, match="takes no named features"):
         list(read_chunks(tmp_path / "in.csv", IMAGES))
+
+
+FITTED = Columns(
+    columns=(
+        Column(name="size", kind="number", means=(50.0,), scales=(10.0,)),
+        Column(name="new", kind="boolean", means=(0.5,), scales=(0.5,)),
+        Column(name="day", kind="date", parts=("month",), means=(6.0,), scales=(2.0,)),
+        Column(name="colour", kind="category", values=("red", "blue"), has_missing=True),
+    )
+)
+TABLE = Signature(
+    task="regression",
+    output="value",
+    feature_names=FITTED.encoded_names,
+    target_name="price",
+    input_shape=(4,),
+    input_dtype="float32",
+    columns=FITTED,
+)
+
+
+def test_raw_rows_are_encoded_and_bad_ones_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(
+        "id,colour,size,new,day\n"
+        "1,red,60,true,2024-08-01\n"
+        "2,blue,large,false,2024-06-01\n"
+        "3,green,,,\n"
+        "4,,40,maybe,2024-06-01\n"
+        "5,red,40,0,2024-02-30\n"
+        "6,red,inf,0,2024-02-29\n"
+        "7,red\n"
+        "8,blue,x,y,z\n"
+        "9,,40,0,2024-02-29T10:00:00\n"
+    )
+    x, numbers, rejected, table = read(tmp_path / "in.csv", TABLE)
+    # Codes: 0 unseen, 1 missing, then red and blue.
+    assert x.tolist() == [[1, 1, 1, 2], [0, 0, 0, 0], [-1, -1, -2, 1]]
+    assert numbers == [1, 3, 9]
+    assert table["id"].to_pylist() == ["1", "3", "9"]
+    assert sorted(rejected) == [
+        (2, "column 'size': expected numbers, received 'large'"),
+        (4, "column 'new': expected true or false, received 'maybe'"),
+        (5, "column 'day': expected dates of the calendar, received '2024-02-30'"),
+        (6, "column 'size': expected finite numbers, received inf"),
+        (7, "expected 5 values, as many as names, received 2"),
+        (8, "column 'size': expected numbers, received 'x'"),
+    ]
+
+
+def test_raw_rows_of_a_parquet_file_keep_their_types(tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {"size": [60, None], "new": [True, None], "day": pd.to_datetime(["2024-08-01", None]), "colour": ["red", None]}
+    )
+    frame.to_parquet(tmp_path / "in.parquet")
+    x, _, rejected, table = read(tmp_path / "in.parquet", TABLE)
+    assert x.tolist() == [[1, 1, 1, 2], [0, 0, 0, 1]]
+    assert rejected == []
+    assert table.schema.field("size").type == pa.float64()
+
+
+def test_raw_columns_of_another_type_are_refused(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"size": [[1]], "new": [True], "day": ["2024-08-01"], "colour": ["red"]})
+    frame.to_parquet(tmp_path / "in.parquet")
+    with pytest.raises(DataError, match=r"in.parquet cannot be read: expected numbers, booleans, dates or texts"):
+        read(tmp_path / "in.parquet", TABLE)
+    np.save(tmp_path / "in.npy", np.zeros((2, 4)))
+    with pytest.raises(DataError, match="is an array, and the model takes columns by name: expected a table with size"):
+        read(tmp_path / "in.npy", TABLE)
