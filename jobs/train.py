@@ -5,9 +5,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # annlib beside it, installed or not
 
-from rich.console import Console
-
-from annlib import run
 from annlib.command import given_values, run_command
 from annlib.config import load_config
 from annlib.workload_command import parse_workload
@@ -31,6 +28,11 @@ def main() -> int:
             config_file=arguments.config,
             config_class=config_class,
         )
+        # Here, for the help is printed without them.
+        from rich.console import Console
+
+        from annlib import run
+
         return run.train(config, workload, console=Console(file=sys.stdout))
 
     return run_command(command)

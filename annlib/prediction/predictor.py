@@ -5,6 +5,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -108,8 +109,14 @@ class Predictor:
             _local(file) as path,
             self._output.writing(file.output_name) as temporary,
             _Writer(temporary) as writer,
+            # Reading and writing beside the model, for they and TensorFlow work without Python's lock.
+            ThreadPoolExecutor(2) as threads,
         ):
-            for chunk in read_chunks(path, self._signature):
+            chunks = read_chunks(path, self._signature)
+            coming = threads.submit(next, chunks, None)
+            written: Future[None] | None = None
+            while (chunk := coming.result()) is not None:
+                coming = threads.submit(next, chunks, None)
                 before = time.perf_counter()
                 outputs = self._apply(chunk.x) if len(chunk.x) else self._no_outputs
                 model_s += time.perf_counter() - before
@@ -118,7 +125,11 @@ class Predictor:
                 chunk = chunk.without(~is_finite, [reason] * int((~is_finite).sum()))
                 rejected += chunk.rejected
                 num_rows += len(chunk.x)
-                writer.write(self._with_predictions(chunk.table, outputs[is_finite]))
+                if written is not None:
+                    written.result()
+                written = threads.submit(writer.write, self._with_predictions(chunk.table, outputs[is_finite]))
+            if written is not None:
+                written.result()
             # Before the predictions get their name: what has it is complete.
             self._output.write_rejected(file.output_name, file.location, rejected)
             writer.add(Record(self._version, file.version, num_rows, len(rejected)))

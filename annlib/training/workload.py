@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from annlib.config import RunConfig
-from annlib.data import Dataset
 from annlib.errors import ConfigError
-from annlib.loading import import_keras
-from annlib.signature import Output, Signature
 from annlib.training import own_code
 
 if TYPE_CHECKING:
     import keras
+
+    from annlib.data import Dataset
+    from annlib.signature import Output, Signature
 
 _DEFAULTS = {"epochs": 20, "global_batch_size": 32, "learning_rate": 0.001}
 
@@ -42,13 +42,13 @@ class Workload:
             be pickled by the name of a module that the workers do not have.
     """
 
-    load_data: Callable[[Any], Dataset]
+    load_data: "Callable[[Any], Dataset]"
     build_model: "Callable[[Dataset, Any], keras.Model]"
     name: str = ""
     description: str = ""
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=lambda: dict(_DEFAULTS))
     metrics: tuple[str, ...] = ()
-    output: Output | None = None
+    output: "Output | None" = None
     inputs: tuple[tuple[str, tuple[int, ...]], ...] | None = None
     config_class: type[RunConfig] = RunConfig
     settle: Callable[[Any], Any] | None = None
@@ -81,13 +81,15 @@ class Workload:
                 )
         self.check_monitor(config, self.metrics)
 
-    def load(self, config: RunConfig) -> Dataset:
+    def load(self, config: RunConfig) -> "Dataset":
         """Returns what `load_data` returns.
 
         Raises:
             ConfigError: that is no data set, or code of the user's own failed.
             DataError: the data is missing or wrong.
         """
+        from annlib.data import Dataset
+
         with own_code.errors_of_one_line(self.origin, "load_data"):
             data = self.load_data(config)
         if not isinstance(data, Dataset):
@@ -97,7 +99,7 @@ class Workload:
             )
         return data
 
-    def build(self, data: Dataset, config: RunConfig) -> "keras.Model":
+    def build(self, data: "Dataset", config: RunConfig) -> "keras.Model":
         """Returns the model that `build_model` returns.
 
         Raises:
@@ -139,8 +141,10 @@ class Workload:
                 "Correct --monitor."
             )
 
-    def signature(self, data: Dataset, model: "keras.Model") -> Signature:
+    def signature(self, data: "Dataset", model: "keras.Model") -> "Signature":
         """Returns what the model for a data set takes and gives."""
+        from annlib.signature import Signature
+
         output = self.output
         # A classifier of one output neuron: the probability of class 1.
         if output is None and data.task is None and data.class_names is not None and model.output_shape[1:] == (1,):
@@ -162,6 +166,8 @@ def import_workload(origin: own_code.Origin) -> Workload:
     Raises:
         ConfigError: the file, module or name does not exist, is no `Workload`, or the import fails.
     """
+    from annlib.loading import import_keras
+
     # The user's code will, and TensorFlow would then tell on the terminal about CUDA and CPU flags.
     import_keras()
     module, name = own_code.import_module(origin), origin.attribute

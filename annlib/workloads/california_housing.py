@@ -10,7 +10,7 @@ from annlib.training.workload import Workload
 from annlib.workloads import regression
 
 
-def load_data(config: RunConfig) -> data.Dataset:
+def load_data(config: RunConfig) -> "data.Dataset":
     """Returns 11,610 training, 3,870 validation and 5,160 test districts with 8 features in their units."""
     return data.load("california-housing", data_dir=config.data_dir, standardize=False)
 

@@ -11,7 +11,7 @@ from annlib.training.workload import Workload
 from annlib.workloads import regression
 
 
-def load_data(config: RunConfig) -> data.Dataset:
+def load_data(config: RunConfig) -> "data.Dataset":
     """Returns 248 training, 83 validation and 111 test patients with 10 features in their units."""
     return data.load("diabetes", data_dir=config.data_dir, standardize=False)
 

@@ -12,7 +12,7 @@ from annlib.training.workload import Workload
 from annlib.workloads.image_classification import BOOK_MLP, build_model
 
 
-def load_data(config: RunConfig) -> data.Dataset:
+def load_data(config: RunConfig) -> "data.Dataset":
     """Returns the digits of scikit-learn's wheel, split 1010 / 337 / 450."""
     return data.load("digits", data_dir=config.data_dir)
 

@@ -12,7 +12,7 @@ from annlib.training.workload import Workload
 from annlib.workloads.image_classification import BOOK_MLP, build_model
 
 
-def load_data(config: RunConfig) -> data.Dataset:
+def load_data(config: RunConfig) -> "data.Dataset":
     """Returns 55,000 training, 5,000 validation and 10,000 test images of 28 x 28 pixels."""
     return data.load("fashion-mnist", data_dir=config.data_dir)
 

@@ -3,15 +3,16 @@
 from typing import TYPE_CHECKING
 
 from annlib.config import RunConfig
-from annlib.data import Dataset
 
 if TYPE_CHECKING:
     import keras
 
+    from annlib.data import Dataset
+
 BOOK_MLP = {"hidden": (300, 100), "activation": "relu", "optimizer": "sgd"}
 
 
-def build_model(data: Dataset, config: RunConfig, *, max_value: float) -> "keras.Model":
+def build_model(data: "Dataset", config: RunConfig, *, max_value: float) -> "keras.Model":
     """Returns the compiled model for images of `data` with pixels from 0 to `max_value`."""
     from annlib.models.mlp import BOOK_CLASSIFIER_HIDDEN, classification_mlp
     from annlib.models.optimizers import make_optimizer

@@ -20,7 +20,7 @@ PETAL_COLUMNS = (2, 3)
 SETOSA = 0
 
 
-def load_data(config: RunConfig) -> data.Dataset:
+def load_data(config: RunConfig) -> "data.Dataset":
     """Returns 84 training, 28 validation and 38 test flowers with petal length and width in cm."""
     iris = data.load("iris", data_dir=config.data_dir, standardize=False)
     assert iris.feature_names is not None
@@ -38,7 +38,7 @@ def load_data(config: RunConfig) -> data.Dataset:
     )
 
 
-def build_model(dataset: data.Dataset, config: RunConfig) -> "keras.Model":
+def build_model(dataset: "data.Dataset", config: RunConfig) -> "keras.Model":
     """Returns the compiled threshold logic unit; it is setosa where the output is 0 or more."""
     import keras
 

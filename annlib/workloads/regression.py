@@ -3,23 +3,24 @@
 from typing import TYPE_CHECKING, Any
 
 from annlib.config import RunConfig
-from annlib.data import Dataset
 
 if TYPE_CHECKING:
     import keras
+
+    from annlib.data import Dataset
 
 METRICS = ("root_mean_squared_error", "mae")
 BOOK_MLP = {"hidden": (30,), "activation": "relu", "optimizer": "sgd"}
 
 
-def moments(data: Dataset, columns: tuple[int, ...] | None = None) -> tuple[Any, Any]:
+def moments(data: "Dataset", columns: tuple[int, ...] | None = None) -> tuple[Any, Any]:
     """Returns mean and variance of the features, or of these columns, over the training split."""
     assert data.scaler is not None
     chosen = slice(None) if columns is None else list(columns)
     return data.scaler.mean[chosen], data.scaler.scale[chosen] ** 2
 
 
-def sgd(data: Dataset, config: RunConfig) -> "keras.optimizers.Optimizer":
+def sgd(data: "Dataset", config: RunConfig) -> "keras.optimizers.Optimizer":
     """Returns stochastic gradient descent with the run's learning rate and schedule."""
     import keras
 
@@ -28,7 +29,7 @@ def sgd(data: Dataset, config: RunConfig) -> "keras.optimizers.Optimizer":
     return keras.optimizers.SGD(learning_rate(config, len(data.train)))
 
 
-def build_mlp(data: Dataset, config: RunConfig) -> "keras.Model":
+def build_mlp(data: "Dataset", config: RunConfig) -> "keras.Model":
     """Returns a standardisation, the hidden layers and a linear neuron, compiled with MSE."""
     from annlib.models.mlp import regression_mlp
     from annlib.models.optimizers import make_optimizer

@@ -6,7 +6,6 @@ Command: python jobs/train.py table --data sales.csv --target price
 import functools
 from typing import TYPE_CHECKING
 
-from annlib.data import Dataset
 from annlib.data.own_table.config import TableConfig
 from annlib.errors import ConfigError
 from annlib.training.workload import Workload
@@ -14,10 +13,12 @@ from annlib.training.workload import Workload
 if TYPE_CHECKING:
     import keras
 
+    from annlib.data import Dataset
+
 
 # One process looks at the data before, during and after training.
 @functools.lru_cache(maxsize=1)
-def load_data(config: TableConfig) -> Dataset:
+def load_data(config: TableConfig) -> "Dataset":
     """Returns the table of the configuration."""
     if config.streaming:
         from annlib.data.own_table.streaming import load_streamed
@@ -42,7 +43,7 @@ def settle(config: TableConfig) -> TableConfig:
     return config.model_copy(update={"streaming": True})
 
 
-def build_model(data: Dataset, config: TableConfig) -> "keras.Model":
+def build_model(data: "Dataset", config: TableConfig) -> "keras.Model":
     """Returns the compiled model of encoded columns; it is saved inside one of raw rows."""
     from annlib.models.optimizers import make_optimizer
     from annlib.models.tabular import tabular_model

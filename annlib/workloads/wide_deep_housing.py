@@ -13,7 +13,6 @@ Measured in the same way: MSE 0.422 ± 0.012, MAE 0.468 ± 0.006.
 from typing import TYPE_CHECKING
 
 from annlib.config import RunConfig
-from annlib.data import Dataset
 from annlib.training.workload import Workload
 from annlib.workloads import regression
 from annlib.workloads.california_housing import load_data
@@ -21,19 +20,21 @@ from annlib.workloads.california_housing import load_data
 if TYPE_CHECKING:
     import keras
 
+    from annlib.data import Dataset
+
 WIDE_COLUMNS = (0, 1, 2, 3, 4)
 DEEP_COLUMNS = (2, 3, 4, 5, 6, 7)
 _DEFAULTS = {"epochs": 20, "global_batch_size": 32, "learning_rate": 0.001}
 
 
-def build_model(data: Dataset, config: RunConfig) -> "keras.Model":
+def build_model(data: "Dataset", config: RunConfig) -> "keras.Model":
     """Returns the compiled model whose two paths get all features."""
     from annlib.models.wide_deep import wide_deep
 
     return wide_deep(data.train.x.shape[1], optimizer=regression.sgd(data, config), moments=regression.moments(data))
 
 
-def build_model_of_two_inputs(data: Dataset, config: RunConfig) -> "keras.Model":
+def build_model_of_two_inputs(data: "Dataset", config: RunConfig) -> "keras.Model":
     """Returns the compiled model whose two paths get features of their own."""
     from annlib.models.wide_deep import wide_deep_two_inputs
 
