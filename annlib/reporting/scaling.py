@@ -49,12 +49,11 @@ def read_scaled(path: Path, *, max_width: int, max_bytes: int | None = None) -> 
             scale = min(1.0, max_width / width)
             if scale < 1.0:
                 width, height = max_width, max(1, round(height * scale))
-                # In RGBA, because a palette cannot be interpolated.
-                scaled = image.convert("RGBA").resize((width, height), Image.Resampling.LANCZOS)
+                scaled = _scaled(image, (width, height))
                 content = _encode(scaled, "PNG")
             if max_bytes is None or len(content) <= max_bytes:
                 return Picture(content=content, media_type="image/png", width=width, height=height)
-            shown = scaled if scale < 1.0 else image.convert("RGBA")
+            shown = scaled if scale < 1.0 else image
             return Picture(content=_encode(shown, "JPEG"), media_type="image/jpeg", width=width, height=height)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
@@ -63,12 +62,26 @@ def read_scaled(path: Path, *, max_width: int, max_bytes: int | None = None) -> 
         ) from None
 
 
+def _scaled(image: "Image", size: tuple[int, int]) -> "Image":
+    from PIL import Image
+
+    if image.mode not in ("RGB", "RGBA"):
+        # A palette cannot be interpolated.
+        image = image.convert("RGBA")
+    # By a whole factor first: a diagram of a large model takes hundreds of megabytes and a second otherwise.
+    factor = image.width // (2 * size[0])
+    return (image.reduce(factor) if factor > 1 else image).resize(size, Image.Resampling.LANCZOS)
+
+
 def _encode(image: "Image", kind: str) -> bytes:
     from PIL import Image
 
-    # Pictures are drawn on white; without transparency they need a quarter less.
-    flat = Image.new("RGB", image.size, "white")
-    flat.paste(image, mask=image.getchannel("A"))
+    flat = image
+    if image.mode != "RGB":
+        # Pictures are drawn on white; without transparency they need a quarter less.
+        image = image.convert("RGBA")
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(image, mask=image.getchannel("A"))
     file = io.BytesIO()
     # PNG without `optimize`, which takes about twice as long for a few per cent.
     flat.save(file, kind, optimize=kind == "JPEG", quality=85)

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 @functools.lru_cache(maxsize=1)
 def load_data(config: TableConfig) -> "Dataset":
     """Returns the table of the configuration."""
+    import pyarrow
+
     if config.streaming:
-        from annlib.data.own_table.streaming import load_streamed
-
-        return load_streamed(config)
-    from annlib.data.own_table.loading import load_table
-
-    return load_table(config)
+        from annlib.data.own_table.streaming import load_streamed as load
+    else:
+        from annlib.data.own_table.loading import load_table as load
+    data = load(config)
+    # Arrow keeps what it has freed: 100 MB and more.
+    pyarrow.default_memory_pool().release_unused()
+    return data
 
 
 def settle(config: TableConfig) -> TableConfig:
