@@ -11,7 +11,7 @@ from rich.console import Console
 
 from annlib.benchmark.cases import CASES
 from annlib.benchmark.guard import guard
-from annlib.benchmark.run import SCALING, run
+from annlib.benchmark.run import SCALING, STREAMING, run
 from annlib.command import Parser, positive_integer, run_command
 
 
@@ -22,7 +22,10 @@ def main() -> int:
         description="Time annlib against keras.Model.fit and, where installed, JAX, PyTorch and scikit-learn, in turn.",
     )
     parser.add_argument(
-        "--case", action="append", choices=[*CASES, SCALING], help="what to time, may be repeated (default: all)"
+        "--case",
+        action="append",
+        choices=[*CASES, SCALING, STREAMING],
+        help="what to time, may be repeated (default: all)",
     )
     parser.add_argument("--rounds", type=positive_integer, default=5, help="measurements of each side (default: 5)")
     parser.add_argument("--data-dir", type=Path, help="directory with the raw data files")
@@ -38,8 +41,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.record and arguments.compare is None:
         parser.error("--record writes the file of --compare, which is missing")
-    if arguments.compare is not None and (arguments.json or arguments.plot or SCALING in (arguments.case or [])):
-        parser.error(f"--compare goes without --json, --plot and --case {SCALING}")
+    is_case = all(name in CASES for name in arguments.case or [])
+    if arguments.compare is not None and (arguments.json or arguments.plot or not is_case):
+        parser.error(f"--compare goes without --json, --plot, and --case {SCALING} or {STREAMING}")
 
     # A log has no width of its own, and 80 columns are too few for the tables.
     console = Console(width=None if sys.stdout.isatty() else 120)

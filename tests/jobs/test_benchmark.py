@@ -22,8 +22,15 @@ def test_help_and_bad_flags_import_no_framework(imports: Callable[..., set[str]]
         (["--rounds", "0"], "expected a whole number of 1 or more, received '0'"),
         (["--case", "nothing"], "invalid choice: 'nothing'"),
         (["--record"], "--record writes the file of --compare, which is missing"),
-        (["--compare", "x.json", "--plot", "x.png"], "--compare goes without --json, --plot and --case scaling"),
-        (["--compare", "x.json", "--case", "scaling"], "--compare goes without --json, --plot and --case scaling"),
+        (
+            ["--compare", "x.json", "--plot", "x.png"],
+            "--compare goes without --json, --plot, and --case scaling or streaming",
+        ),
+        (["--compare", "x.json", "--case", "streaming"], "--compare goes without --json, --plot, and --case scaling"),
+        (
+            ["--compare", "x.json", "--case", "scaling"],
+            "--compare goes without --json, --plot, and --case scaling or streaming",
+        ),
         (["--compare", "/nowhere/x.json"], "/nowhere/x.json cannot be read: expected the JSON file"),
         (["--compare", "/nowhere/x.json", "--record"], "expected a file in a writable directory"),
         (["--json", "/nowhere/x.json"], "expected a file in a writable directory"),

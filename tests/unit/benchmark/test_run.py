@@ -16,6 +16,7 @@ from annlib.benchmark import run as run_module
 from annlib.benchmark.cases import CASES
 from annlib.benchmark.run import run
 from annlib.benchmark.scaling import COMPUTE_ROWS, MODELS, Scaling, Setting, gradient_bytes, strong, weak
+from annlib.benchmark.streaming import StreamingTiming
 from annlib.benchmark.timing import CaseTiming, SideTiming, Start
 from annlib.errors import DataError, StorageError
 
@@ -51,10 +52,18 @@ def scaling(**arguments: Any) -> Scaling:
     )
 
 
+def streaming(**arguments: Any) -> Any:
+    def side(epoch_s: float, peak: int) -> StreamingTiming:
+        return StreamingTiming(epoch_s=[epoch_s], loss=0.25, before_bytes=700_000_000, peak_bytes=peak)
+
+    return {1000: {"in memory": side(0.5, 900_000_000), "streamed": side(0.625, 800_000_000)}}
+
+
 @pytest.fixture(autouse=True)
 def measurements(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module.timing, "measure", timing)
     monkeypatch.setattr(run_module, "measure_scaling", scaling)
+    monkeypatch.setattr(run_module, "measure_streaming", streaming)
     monkeypatch.setattr("annlib.benchmark.cases.data.load", found)
 
 
@@ -102,7 +111,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
     json_path, plot_path = tmp_path / "figures.json", tmp_path / "plot.png"
     output(None, json_path=json_path, plot_path=plot_path)
     figures = json.loads(json_path.read_text())
-    assert set(figures) == {*CASES, "scaling"}
+    assert set(figures) == {*CASES, "scaling", "streaming"}
     assert figures["regressor"]["sides"]["annlib"]["epoch_s"] == [0.5]
     assert {step["num_workers"] for step in figures["scaling"]["steps"]} == {1, 2, 4}
     with Image.open(plot_path) as picture:
@@ -127,3 +136,11 @@ def test_a_file_that_cannot_be_written_is_told_first(tmp_path: Path, monkeypatch
     monkeypatch.setattr(run_module.timing, "measure", lambda *args, **kwargs: pytest.fail("measured"))
     with pytest.raises(StorageError, match="expected a file in a writable directory"):
         output(["regressor"], json_path=tmp_path / "nowhere" / "figures.json")
+
+
+def test_streamed_samples_have_speed_loss_and_memory(tmp_path: Path) -> None:
+    text = output(["streaming"], json_path=tmp_path / "figures.json")
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if "streamed" in line]
+    assert rows == [["1,000", "streamed", "1,600", "0.80", "0.25000", "700", "100"]]
+    figures = json.loads((tmp_path / "figures.json").read_text())["streaming"]["1000"]
+    assert figures["in memory"]["peak_bytes"] == 900_000_000
