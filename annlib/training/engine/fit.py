@@ -1,5 +1,6 @@
 """`fit`: what `keras.Model.fit` does, with whole chunks of steps in one call."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -105,7 +106,8 @@ def fit(
         session = Session(model, source, validation, batch_size, validation_batch_size, options)
         hooks = callback_list(callbacks, model, verbose, epochs, session.num_steps)
         session.prepare(hooks, num_epochs=epochs - initial_epoch)
-        return _train(session, hooks, initial_epoch, initial_step, epochs)
+        with contextlib.closing(session):
+            return _train(session, hooks, initial_epoch, initial_step, epochs)
 
 
 def _train(
@@ -123,8 +125,7 @@ def _train(
     epoch = model._initial_epoch or initial_epoch
     while epoch < epochs:
         first = initial_step if epoch == initial_epoch else 0
-        num_epochs = 1 if first else session.num_epochs_at_once(epochs - epoch)
-        logs = session.run_epoch(epoch, first) if num_epochs == 1 else session.run_epochs(epoch, num_epochs)
+        num_epochs, logs = session.run(epoch, first, epochs)
         epoch += num_epochs
         if session.should_stop():
             break

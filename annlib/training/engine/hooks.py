@@ -7,13 +7,25 @@ import keras
 from annlib.training.engine.program import Logs
 
 # These look at the logs alone.
-_READ_LOGS = (keras.callbacks.History, keras.callbacks.CSVLogger)
+_READ_LOGS = (keras.callbacks.History, keras.callbacks.CSVLogger, keras.callbacks.ProgbarLogger)
 _BETWEEN = ("on_train_batch_end", "on_batch_end", "on_test_begin", "on_test_batch_begin")
 
 
 def read_logs_alone(callbacks: keras.callbacks.CallbackList) -> bool:
-    """Tells whether no callback looks at the model or changes anything, so that epochs can run ahead of the hooks."""
-    return all(type(callback) in _READ_LOGS for callback in callbacks.callbacks)
+    """Tells whether all callbacks look at the logs alone, so that epochs can run ahead of the hooks."""
+    return all(type(callback) in _READ_LOGS or _reacts_to_logs(callback) for callback in callbacks.callbacks)
+
+
+def react_to_logs(callbacks: keras.callbacks.CallbackList) -> bool:
+    """Tells whether a callback that looks at the logs alone may stop the training or change the learning rate."""
+    return any(_reacts_to_logs(callback) for callback in callbacks.callbacks)
+
+
+def _reacts_to_logs(callback: keras.callbacks.Callback) -> bool:
+    if type(callback) is keras.callbacks.EarlyStopping:
+        # With the best weights it looks at the model.
+        return not callback.restore_best_weights
+    return type(callback) is keras.callbacks.ReduceLROnPlateau
 
 
 def act_before_validation(callbacks: keras.callbacks.CallbackList) -> bool:
@@ -26,7 +38,7 @@ def act_before_validation(callbacks: keras.callbacks.CallbackList) -> bool:
 
 
 def _acts_before_validation(callback: keras.callbacks.Callback) -> bool:
-    if type(callback) in (*_READ_LOGS, keras.callbacks.ProgbarLogger):
+    if type(callback) in _READ_LOGS:
         return False
     if hasattr(callback, "acts_before_validation"):
         return bool(callback.acts_before_validation)

@@ -10,9 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from annlib.errors import NonFiniteLossError
+from annlib.training.engine.ahead import EpochsAhead
 from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.evaluation import evaluation_batch_size
-from annlib.training.engine.hooks import act_before_validation, read_logs_alone, with_test_hooks
+from annlib.training.engine.hooks import act_before_validation, react_to_logs, read_logs_alone, with_test_hooks
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.program import Data, Logs, build, evaluation_program, training_program
 from annlib.training.engine.replicated import sum_over_replicas
@@ -46,6 +47,7 @@ class Session:
         self._is_distributed = is_distributed(model)
         self._callbacks: keras.callbacks.CallbackList
         self._evaluation: Callable[[], Callable[[], Logs]]
+        self._ahead: EpochsAhead | None = None
         self._max_epochs = 1
         self._validates_at_once = False
         self._num_validation_steps = 0
@@ -77,32 +79,69 @@ class Session:
             options=self._options,
         )
         self._source.bind(program, at_once)
+        if self._max_epochs > 1:
+            self._ahead = EpochsAhead(self.model, self._run_whole_epochs, can_go_back=react_to_logs(callbacks))
+
+    def close(self) -> None:
+        """Waits for epochs that still run."""
+        if self._ahead is not None:
+            self._ahead.close()
 
     def _bind_evaluation(self, validation: Data | StreamedData, batch_size: int, num_epochs: int) -> Callable[[], Logs]:
         program = evaluation_program(self.model, batch_size, num_steps=num_epochs * self._num_validation_steps)
         return bind_evaluation(program, validation, batch_size)
 
-    def num_epochs_at_once(self, remaining: int) -> int:
+    def run(self, epoch: int, first: int, last_epoch: int) -> tuple[int, Logs]:
+        """Runs one epoch from the step `first` on, or several whole ones.
+
+        Returns:
+            How many epochs, and the logs of the last one.
+        """
+        num_epochs = 1 if first else self._num_epochs_at_once(last_epoch - epoch)
+        if self._ahead is None or num_epochs == 1:
+            return 1, self._run_epoch(epoch, first)
+        return self._run_epochs(self._ahead, epoch, num_epochs, last_epoch)
+
+    def _num_epochs_at_once(self, remaining: int) -> int:
         """Returns how many epochs the next call runs, so that it takes no longer than a chunk."""
         if self._max_epochs == 1 or self._step_s is None:
             return 1
         fitting = int(CHUNK_S / (self._step_s * self.num_steps))
         return max(1, min(self._max_epochs, remaining, fitting))
 
-    def run_epochs(self, epoch: int, num_epochs: int) -> Logs:
-        """Runs several whole epochs in one call, and tells of them afterwards; returns the logs of the last one."""
-        results = self._source.run(
+    def _run_whole_epochs(self, epoch: int, num_epochs: int) -> list[tuple[Logs, Logs]]:
+        return self._source.run(
             epoch, 0, self.num_steps, num_epochs=num_epochs, begins=True, validates=self._validates_at_once
         )
-        for offset, (logs, validation_logs) in enumerate(results):
+
+    def _run_epochs(self, ahead: EpochsAhead, epoch: int, num_epochs: int, last_epoch: int) -> tuple[int, Logs]:
+        """Runs several whole epochs in one call, and tells of them while the next ones run."""
+        block = ahead.take(epoch, num_epochs)
+        num_next = self._num_epochs_at_once(last_epoch - epoch - num_epochs)
+        if num_next > 1:
+            ahead.start(epoch + num_epochs, num_next)
+        rate = self._learning_rate() if ahead.can_go_back else None
+        logs: Logs = {}
+        for offset, (logs, validation_logs) in enumerate(block.results.result()):
             self._check_finite(logs, epoch + offset)
             self._callbacks.on_epoch_begin(epoch + offset)
             self._callbacks.on_train_batch_begin(0)
             self._callbacks.on_train_batch_end(self.num_steps - 1, logs)
             logs = self._end_epoch(epoch + offset, logs, functools.partial(dict, validation_logs))
-        return logs
+            if ahead.can_go_back and (self.model.stop_training or self._learning_rate() != rate):
+                rate = self._learning_rate()
+                ahead.go_back(block, offset + 1)
+                if rate is not None:
+                    self.model.optimizer.learning_rate = rate
+                return offset + 1, logs
+        return num_epochs, logs
 
-    def run_epoch(self, epoch: int, first: int) -> Logs:
+    def _learning_rate(self) -> float | None:
+        """Returns the learning rate that callbacks can change; None where a schedule decides."""
+        rate = self.model.optimizer._learning_rate
+        return float(rate.numpy()) if isinstance(rate, keras.Variable) else None
+
+    def _run_epoch(self, epoch: int, first: int) -> Logs:
         """Runs one epoch from the step `first` on, in chunks; returns its logs."""
         callbacks = self._callbacks
         callbacks.on_epoch_begin(epoch)

@@ -242,13 +242,13 @@ def test_fit_returns_the_models_history() -> None:
 def num_epochs_of_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Returns the list that will tell how many epochs each call ran, where it ran whole ones."""
     sizes: list[int] = []
-    original = session.Session.run_epochs
+    original = session.Session._run_epochs
 
-    def run_epochs(self: Any, epoch: int, num_epochs: int) -> Any:
+    def run_epochs(self: Any, ahead: Any, epoch: int, num_epochs: int, last_epoch: int) -> Any:
         sizes.append(num_epochs)
-        return original(self, epoch, num_epochs)
+        return original(self, ahead, epoch, num_epochs, last_epoch)
 
-    monkeypatch.setattr(session.Session, "run_epochs", run_epochs)
+    monkeypatch.setattr(session.Session, "_run_epochs", run_epochs)
     return sizes
 
 
@@ -274,6 +274,55 @@ def test_epochs_of_one_call_see_the_rows_in_their_own_orders(monkeypatch: pytest
     one_by_one = train(model_of(), shuffle=True, seed=9, epochs=70, callbacks=[keras.callbacks.Callback()])
     assert len(sizes) == 3
     assert_same(ours, one_by_one)
+
+
+def reacting(stop_after: int, reduce_after: int) -> list[keras.callbacks.Callback]:
+    """Callbacks that do so whatever the loss is."""
+    return [
+        keras.callbacks.EarlyStopping(monitor="val_loss", patience=stop_after, min_delta=10.0),
+        keras.callbacks.ReduceLROnPlateau(monitor="loss", factor=0.5, patience=reduce_after, min_delta=10.0),
+    ]
+
+
+# Blocks of 4 epochs begin with the third: changes at the end of a block, within one, and several in one.
+@pytest.mark.parametrize(("stop_after", "reduce_after"), [(100, 5), (100, 7), (100, 1), (9, 100), (7, 3), (12, 100)])
+@pytest.mark.parametrize("mode", ["graph", "xla"])
+def test_epochs_that_ran_ahead_are_taken_back(
+    monkeypatch: pytest.MonkeyPatch, mode: str, stop_after: int, reduce_after: int
+) -> None:
+    monkeypatch.setattr(compilation, "XLA_BREAK_EVEN_STEPS", 0 if mode == "xla" else 10**9)
+    monkeypatch.setattr(session, "CHUNK_S", 60.0)
+    monkeypatch.setattr(orders, "MAX_EPOCHS_AT_ONCE", 4)
+    sizes = num_epochs_of_calls(monkeypatch)
+
+    def model() -> keras.Model:
+        found = model_of(metrics=True)
+        # Its state has to go back as well.
+        found.compile(optimizer=keras.optimizers.Adam(0.05), loss="binary_crossentropy", metrics=["accuracy"])
+        return found
+
+    arguments = {"epochs": 20, "validation_data": (X[:50], Y[:50], WEIGHT[:50])}
+    ours = train(model(), callbacks=reacting(stop_after, reduce_after), verbose=1, **arguments)
+    assert max(sizes) > 1
+    theirs = keras_train(model(), callbacks=reacting(stop_after, reduce_after), **arguments)
+    assert ours.epoch == theirs.epoch == list(range(min(20, stop_after + 1)))
+    assert_same(ours, theirs)
+    rates = [history.model.optimizer.learning_rate.numpy() for history in (ours, theirs)]
+    assert rates[0] == rates[1]
+    assert int(ours.model.optimizer.iterations) == int(theirs.model.optimizer.iterations)
+
+
+def test_the_best_weights_are_those_of_their_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "CHUNK_S", 60.0)
+    arguments = {"epochs": 12, "validation_data": (X[:50], 1 - Y[:50])}
+
+    def stopping() -> list[keras.callbacks.Callback]:
+        return [keras.callbacks.EarlyStopping(monitor="val_loss", patience=4, restore_best_weights=True)]
+
+    sizes = num_epochs_of_calls(monkeypatch)
+    ours = train(model_of(), callbacks=stopping(), **arguments)
+    assert sizes == []
+    assert_same(ours, keras_train(model_of(), callbacks=stopping(), **arguments))
 
 
 def test_a_loss_that_is_not_finite_names_its_epoch_among_those_of_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
