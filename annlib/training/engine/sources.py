@@ -141,6 +141,8 @@ class StreamSource:
             is_last = index * self._windows.plan.window_steps + end == last
             results = run(orders, start, end, begins=begins, validates=validates and is_last)
             begins = False
+            # Not kept while the one after the next is read.
+            del data, order, orders, run
         return results
 
 
