@@ -40,9 +40,14 @@ def split_numbers(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int8]:
     return np.asarray(numbers.combine_chunks()).astype(np.int8)
 
 
-def check_split_sizes(sizes: Sequence[int], name: str) -> None:
-    """Raises DataError where the column of this name leaves a split without rows."""
+def check_split_sizes(sizes: Sequence[int], name: str | None) -> None:
+    """Raises DataError where the column of this name, or chance without one, leaves a split without rows."""
     for split, size in zip(SPLITS, sizes, strict=True):
+        if not size and name is None:
+            raise DataError(
+                f"the random split leaves {split} empty: expected rows in each of {', '.join(SPLITS)}, received 0 of "
+                f"{sum(sizes):,}. Add rows, take another --split-seed, or say by a --split column which is which."
+            )
         if not size:
             raise DataError(
                 f"--split column {name!r} leaves {split} empty: expected rows of each of {', '.join(SPLITS)}, received "

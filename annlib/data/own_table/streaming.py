@@ -189,7 +189,7 @@ class _Survey:
             check_one_kind(name, self._sample[name])
         self.target = find_target(self._targets, config.task)
         notes = check_leakage(self._sample.select(self._features), self._sample, config)
-        check_split_sizes(self.sizes.tolist(), config.split or "random")
+        check_split_sizes(self.sizes.tolist(), config.split)
         if config.weight is not None:
             check_sums_of_weights(self.weight_sums.tolist(), self.sizes.tolist(), config.weight)
         columns, useless = self._statistics.result()

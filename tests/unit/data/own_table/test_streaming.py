@@ -89,6 +89,11 @@ def test_a_random_split_takes_each_row_once_whatever_the_chunks(load: Any, monke
     assert prices(load(frame, streaming=True, split_seed=7)) != prices(first)
 
 
+def test_a_split_that_chance_leaves_empty_is_one_line(load: Any) -> None:
+    with pytest.raises(DataError, match=r"the random split leaves validation empty: .* received 0 of 12\. Add rows"):
+        load(table(12), streaming=True, validation_fraction=0.01)
+
+
 def test_the_columns_are_fitted_on_the_training_rows_alone(load: Any) -> None:
     frame = table(fold=["train"] * 20 + ["validation", "test"] * 10)
     frame.loc[20:, "size"] *= 1000
