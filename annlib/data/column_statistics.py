@@ -24,7 +24,7 @@ _MOST_COUNTED = 1_000_000
 
 
 class ColumnStatistics:
-    """Collects what the columns need, from chunks of rows in any order and on any number of workers.
+    """Collects what the columns need, from chunks of rows in any order.
 
     Args:
         kinds: the kind of each column, by name.
@@ -56,13 +56,6 @@ class ColumnStatistics:
                 found.update(to_text(column).filter(pa.array(counts)))
             else:
                 found.update(raw_numbers(name, self.kinds[name], column)[counts])
-        return self
-
-    def merge(self, other: "ColumnStatistics") -> Self:
-        """Adds the rows that `other` has seen."""
-        self.num_rows += other.num_rows
-        for name, found in self._found.items():
-            found.merge(other._found[name])  # type: ignore[arg-type]  # both are of the kind of that column
         return self
 
     def result(self) -> tuple[Columns, dict[str, str]]:
@@ -130,16 +123,8 @@ class _Values:
         self._num_missing += text.null_count
         if not self._too_many:
             found = pc.value_counts(text.drop_null())
-            self._add(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)))
-
-    def merge(self, other: "_Values") -> None:
-        self._num_missing += other._num_missing
-        self._too_many = self._too_many or other._too_many
-        self._add(other._counts)
-
-    def _add(self, counts: Mapping[str, int]) -> None:
-        self._counts.update(counts)
-        if self._too_many or len(self._counts) > _MOST_COUNTED:
+            self._counts.update(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)))
+        if len(self._counts) > _MOST_COUNTED:
             self._too_many = True
             self._counts.clear()
 
