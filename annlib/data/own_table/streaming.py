@@ -140,9 +140,12 @@ def _prepare(config: TableConfig, directory: Path) -> None:
     try:
         _write_rows(scan, config, survey, prepared, temporary)
         write_atomically(temporary / _MANIFEST, TypeAdapter(_Prepared).dump_json(prepared))
-        # A process on another machine that shares the directory may have been faster.
-        with contextlib.suppress(FileExistsError):
+        try:
             temporary.rename(directory)
+        except OSError:
+            # A process on another machine that shares the directory was faster.
+            if not (directory / _MANIFEST).exists():
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

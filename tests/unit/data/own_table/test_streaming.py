@@ -157,6 +157,23 @@ def test_it_is_prepared_once_and_again_when_the_file_changes(load: Any, monkeypa
     assert len(prepared) == 3
 
 
+def test_another_machine_that_was_faster_is_taken(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(table(), streaming=True)
+    directory = first.train.blocks.directory.parent
+    kept = directory.with_name("kept")
+    directory.rename(kept)
+    write = streaming._write_rows
+
+    def late(*arguments: Any) -> None:
+        write(*arguments)
+        kept.rename(directory)
+
+    monkeypatch.setattr(streaming, "_write_rows", late)
+    again = load(Path(first.name), streaming=True)
+    assert again.fingerprint == first.fingerprint
+    assert sorted(path.name for path in directory.parent.iterdir()) == [directory.name, f"{directory.name}.lock"]
+
+
 @pytest.mark.parametrize("name", ["train/array-0.bin", "test/blocks.json", "table.json"])
 def test_damage_is_one_line(load: Any, name: str) -> None:
     data = load(table(), streaming=True)
