@@ -76,9 +76,11 @@ class StreamedSplit(Split):
     Args:
         x: A sample of the inputs, from all over the part; y and weight are of the same examples.
         blocks: All examples: x, y, and weights where there are such. Its length is that of the split.
+        y_moments: Mean and standard deviation of a regression's targets over the training split; None of other tasks.
     """
 
     blocks: Blocks
+    y_moments: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         return len(self.blocks)

@@ -47,6 +47,7 @@ def tabular_model(
     hidden: Sequence[int] = (50, 50, 50),
     hidden_activation: str = "relu",
     loss: str = "mse",
+    y_moments: tuple[float, float] | None = None,
 ) -> keras.Model:
     """Returns the compiled model of encoded columns, as `annlib.data.encoding.encode` makes them.
 
@@ -62,6 +63,7 @@ def tabular_model(
         hidden: neurons of each hidden layer.
         hidden_activation: name of a Keras activation.
         loss: of a regression, in standard deviations of the target: "mse", "mae" or "huber".
+        y_moments: mean and standard deviation over the training split, where y is a sample of it.
 
     Returns:
         A model of float32, shape (batch, len(columns.encoded_names)), to probabilities or to the target in its unit.
@@ -86,7 +88,7 @@ def tabular_model(
         model = keras.Model(encoded, output, name=_CORE)
         model.compile(optimizer=optimizer, loss=task.loss, metrics=[task.metric])
         return model
-    mean, scale = float(np.mean(y, dtype=np.float64)), float(np.std(y, dtype=np.float64))
+    mean, scale = y_moments or (float(np.mean(y, dtype=np.float64)), float(np.std(y, dtype=np.float64)))
     if not scale > 0:
         raise DataError(
             f"the target is constant in the training split: expected values that differ, received {mean:g} in all "

@@ -48,6 +48,7 @@ def settle(config: TableConfig) -> TableConfig:
 
 def build_model(data: "Dataset", config: TableConfig) -> "keras.Model":
     """Returns the compiled model of encoded columns; it is saved inside one of raw rows."""
+    from annlib.data.dataset import StreamedSplit
     from annlib.models.optimizers import make_optimizer
     from annlib.models.tabular import tabular_model
     from annlib.models.targets import ClassificationTask
@@ -73,6 +74,7 @@ def build_model(data: "Dataset", config: TableConfig) -> "keras.Model":
         hidden=config.hidden,
         hidden_activation=config.activation,
         loss=config.loss,
+        y_moments=data.train.y_moments if isinstance(data.train, StreamedSplit) else None,
     )
 
 

@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from annlib.data.blocks import Blocks, BlockWriter
 from annlib.data.cache import cache_directory
 from annlib.data.column_statistics import ColumnStatistics
 from annlib.data.columns import Columns
-from annlib.data.conversion import check_one_kind
+from annlib.data.conversion import check_one_kind, kind_of
 from annlib.data.dataset import Dataset, StreamedSplit, Task
 from annlib.data.encoding import encode
 from annlib.data.own_table.checks import (
@@ -55,7 +55,7 @@ from annlib.errors import DataError, StorageError
 logger = logging.getLogger(__name__)
 
 # Changes with what is written, so that older files are not read.
-_FORMAT = 1
+_FORMAT = 2
 _MANIFEST = "table.json"
 # Rows, all over the table, by which leaks and mixed kinds are found.
 _SURVEY_ROWS = 100_000
@@ -71,6 +71,7 @@ class _Prepared:
     columns: Columns
     task: Task
     class_names: tuple[str, ...] | None
+    y_moments: tuple[float, float] | None
     notes: tuple[str, ...]
 
 
@@ -164,6 +165,10 @@ class _Survey:
         if config.split is None:
             check_num_rows(scan.num_rows)
         self._statistics = ColumnStatistics(kinds)
+        # Of a regression.
+        self._target_moments = ColumnStatistics(
+            {name: "number" for name in config.target if kind_of(scan.schema.field(name).type) == "number"}
+        )
         self._targets = [TargetColumn(name) for name in config.target]
         self.sizes = np.zeros(len(SPLITS), np.int64)
         self.weight_sums = np.zeros(len(SPLITS))
@@ -180,6 +185,7 @@ class _Survey:
         self.sizes += np.bincount(splits, minlength=len(SPLITS))
         for target in self._targets:
             target.update(chunk[target.name])
+        self._target_moments.update(chunk, splits == 0)
         self._statistics.update(chunk, splits == 0)
         if self._config.weight is not None:
             weights = check_weights(chunk[self._config.weight], self._config.weight)
@@ -201,8 +207,15 @@ class _Survey:
             columns=columns,
             task=self.target.task,
             class_names=self.target.class_names,
+            y_moments=self._y_moments(),
             notes=(f"{self.target.task} of {', '.join(config.target)}: {self.target.reason}", *notes),
         )
+
+    def _y_moments(self) -> tuple[float, float] | None:
+        fitted = self._target_moments.result()[0].columns
+        if self.target.task != "regression" or not fitted:
+            return None
+        return fitted[0].means[0], fitted[0].scales[0]
 
 
 def _chunks(scan: TableScan, config: TableConfig) -> Iterator[tuple[int, pa.Table, npt.NDArray[np.int8]]]:
@@ -262,7 +275,7 @@ def _open(config: TableConfig, directory: Path) -> Dataset:
             "start the same command again: it is made anew."
         ) from None
     blocks = [Blocks.open(directory / split) for split in SPLITS]
-    train, validation, test = (_split(each) for each in blocks)
+    train, validation, test = (_split(each, prepared.y_moments) for each in blocks)
     num_rows, num_bytes = sum(map(len, blocks)), sum(len(each) * each.row_bytes for each in blocks)
     note = (
         f"streamed: {num_rows:,} rows, {decimal(num_bytes)} in {directory}, which may be removed after the run; "
@@ -282,9 +295,9 @@ def _open(config: TableConfig, directory: Path) -> Dataset:
     )
 
 
-def _split(blocks: Blocks) -> StreamedSplit:
-    arrays: Sequence[npt.NDArray[Any]] = blocks.read(_spread_ranges(len(blocks)))
-    return StreamedSplit(x=arrays[0], y=arrays[1], weight=arrays[2] if len(arrays) > 2 else None, blocks=blocks)
+def _split(blocks: Blocks, y_moments: tuple[float, float] | None) -> StreamedSplit:
+    x, y, *weight = blocks.read(_spread_ranges(len(blocks)))
+    return StreamedSplit(x=x, y=y, weight=weight[0] if weight else None, blocks=blocks, y_moments=y_moments)
 
 
 def _spread_ranges(num_rows: int) -> list[tuple[int, int]]:

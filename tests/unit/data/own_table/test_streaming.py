@@ -15,6 +15,7 @@ from annlib.data.own_table import scanning, streaming
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.sizing import memory_needed_bytes, must_stream
 from annlib.errors import DataError, StorageError
+from annlib.workloads.table import build_model
 
 SPLITS = ("train", "validation", "test")
 FOLD = ["train", "validation", "train", "train", "test"] * 8
@@ -24,6 +25,13 @@ RNG = np.random.default_rng(4)
 @pytest.fixture(autouse=True)
 def _small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scanning, "CHUNK_ROWS", 7)
+
+
+def table_config(data: str, **values: Any) -> TableConfig:
+    fixed = {"epochs": 1, "global_batch_size": 8, "hidden": "5", "activation": "relu", "optimizer": "adam"}
+    return TableConfig.model_validate(
+        {"workload": "table", "data": data, "target": "price", "learning_rate": 0.1, **fixed, **values}
+    )
 
 
 def arrays(split: StreamedSplit) -> tuple[np.ndarray, ...]:
@@ -68,6 +76,20 @@ def test_rows_and_columns_are_those_of_the_table_in_memory(
         assert y.dtype == reference.y.dtype
         if reference.weight is not None:
             np.testing.assert_allclose(weight[0], reference.weight, rtol=1e-6)
+
+
+def test_the_targets_moments_are_those_of_all_training_rows(load: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "SAMPLE_ROWS", 4)
+    monkeypatch.setattr(streaming, "_SAMPLE_RANGES", 2)
+    data = load(table(300), streaming=True)
+    assert len(data.train.y) == 4
+    _, y = arrays(data.train)
+    assert data.train.y_moments == pytest.approx((y.mean(), y.std()), rel=1e-5)
+    config = table_config(data.name)
+    model = build_model(data, config)
+    layer = model.get_layer("in_the_unit_of_the_target")
+    assert (layer.offset, layer.scale) == pytest.approx(data.train.y_moments)
+    assert load(table(40, kind=["a", "b"] * 20), target="kind", streaming=True).train.y_moments is None
 
 
 def prices(data: Dataset) -> list[list[float]]:
@@ -201,17 +223,7 @@ def test_a_table_is_streamed_when_it_does_not_fit(tmp_path: Path) -> None:
     table().to_csv(path, index=False)
 
     def config(**values: Any) -> TableConfig:
-        return TableConfig.model_validate(
-            {
-                "workload": "table",
-                "data": str(path),
-                "target": "price",
-                "epochs": 1,
-                "global_batch_size": 8,
-                "learning_rate": 0.1,
-                **values,
-            }
-        )
+        return table_config(str(path), **values)
 
     assert not must_stream(config(memory_limit="2GiB"))
     assert must_stream(config(memory_limit="2GiB", streaming=True))
