@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 FORMAT_VERSION = 2
 _CALLBACK_PREFIX = "callback/"
 _METRIC_PREFIX = "metric/"
+_DEFAULT = "(default)"
 _STEP_FIELDS = {"gradient_accumulation", "gradient_compression", "sync_every"}
 Arrays = dict[str, np.ndarray[Any, Any]]
 
@@ -166,10 +167,13 @@ def find_resumable(directory: Path, identity: dict[str, Any]) -> tuple[Progress 
 
 
 def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
-    for name, value in expected.items():
-        if found.get(name) != value:
+    # The model is not known before it is built. Another name that one side lacks has its default there.
+    known = {name for name in found if name != "model"}
+    for name in (*expected, *sorted(known - set(expected))):
+        before, value = found.get(name, _DEFAULT), expected.get(name, _DEFAULT)
+        if before != value:
             raise CheckpointError(
-                f"{path} was made with {name}={found.get(name)}: expected {name}={value}. Use the earlier value to "
+                f"{path} was made with {name}={before}: expected {name}={value}. Use the earlier value to "
                 "resume, or give another --name to start anew."
             )
 

@@ -154,6 +154,20 @@ def test_the_identity_tells_models_of_the_same_shapes_apart() -> None:
     assert found[0] == found[2] != found[1]
 
 
+def test_a_step_that_is_computed_in_another_way_is_refused(tmp_path: Path) -> None:
+    values: dict[str, Any] = {"workload": "digits", "epochs": 1, "global_batch_size": 8, "learning_rate": 0.1}
+    plain = checkpoint.identity(RunConfig(**values), load("digits"))
+    alone = checkpoint.identity(RunConfig(**values, num_workers=2, sync_every=4), load("digits"))
+    assert "sync_every" not in plain
+    for name, identity in (("plain", plain), ("alone", alone)):
+        save(tmp_path / name, build(), dataclasses.replace(progress(1), identity={**identity, "model": "m"}))
+        find_resumable(tmp_path / name, identity)
+    with pytest.raises(CheckpointError, match=r"made with sync_every=\(default\): expected sync_every=4"):
+        find_resumable(tmp_path / "plain", alone)
+    with pytest.raises(CheckpointError, match=r"made with sync_every=4: expected sync_every=\(default\)"):
+        find_resumable(tmp_path / "alone", plain)
+
+
 def test_another_seed_is_refused(tmp_path: Path) -> None:
     save(tmp_path, build(), progress(1))
     with pytest.raises(CheckpointError, match="made with seed=42: expected seed=43"):
