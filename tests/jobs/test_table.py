@@ -218,6 +218,30 @@ def test_a_classification_is_as_good_as_scikit_learns(job: Any, tmp_path: Path) 
     assert isinstance(annlib.load(tmp_path / "cancer"), keras.Model)
 
 
+def test_a_streamed_table_comes_to_the_same_and_is_evaluated(
+    job: Any, prices: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(directory / "cache"))
+    flags = ["--target", "price", "--drop", "cheap", "--epochs", "20"]
+    run = train(job, directory, "streamed", *flags, "--streaming")
+    out = (directory / "streamed.out").read_text().splitlines()
+    assert re.match(r"streamed: 240 rows, .* which may be removed after the run; pictures are of a sample$", out[2])
+    expected, received = (json.loads((path / "metrics.json").read_text()) for path in (prices, run))
+    assert received["train"]["loss"] == pytest.approx(expected["train"]["loss"], rel=0.2)
+    done = job("evaluate", run, "--json", directory / "streamed.json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((directory / "streamed.json").read_text())["metrics"] == received["test"]
+    done = job("predict", run, directory / "sales.csv", "-o", directory / "streamed.csv")
+    assert done.returncode == 0, done.stderr
+    done = job(
+        *("train", "table", "--data", directory / "sales.csv", "--storage", directory / "runs", "--name", "alone"),
+        *(*flags, "--streaming", "--num-workers", "2", "--sync-every", "4"),
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "expected 1 for a table that is streamed, received 4" in done.stderr
+    assert not (directory / "runs/alone").exists()
+
+
 def test_the_flags_are_the_tables_alone(job: Any, directory: Path) -> None:
     done = job("train", "digits", "--target", "price")
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
