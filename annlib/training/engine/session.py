@@ -45,6 +45,7 @@ class Session:
         self._validation_batch_size = validation_batch_size
         self._options = options
         self._is_distributed = is_distributed(model)
+        self._has_own_step = type(model).train_step is not keras.Model.train_step
         self._callbacks: keras.callbacks.CallbackList
         self._evaluation: Callable[[], Callable[[], Logs]]
         self._ahead: EpochsAhead | None = None
@@ -68,7 +69,10 @@ class Session:
             if not (isinstance(validation, StreamedData) or self._is_distributed or act_before_validation(callbacks)):
                 at_once = validation
         self._validates_at_once = at_once is not None
-        if read_logs_alone(callbacks) and not self._is_distributed and (validation is None or self._validates_at_once):
+        # A step of the user's own may change what is no variable of the model, such as a second optimizer.
+        reacts = react_to_logs(callbacks)
+        can_run_ahead = read_logs_alone(callbacks) and not (reacts and self._has_own_step)
+        if can_run_ahead and not self._is_distributed and (validation is None or self._validates_at_once):
             self._max_epochs = self._source.most_epochs_at_once
         program = training_program(
             self.model,
@@ -80,7 +84,7 @@ class Session:
         )
         self._source.bind(program, at_once)
         if self._max_epochs > 1:
-            self._ahead = EpochsAhead(self.model, self._run_whole_epochs, can_go_back=react_to_logs(callbacks))
+            self._ahead = EpochsAhead(self.model, self._run_whole_epochs, can_go_back=reacts)
 
     def close(self) -> None:
         """Waits for epochs that still run."""
@@ -138,7 +142,8 @@ class Session:
 
     def _learning_rate(self) -> float | None:
         """Returns the learning rate that callbacks can change; None where a schedule decides."""
-        rate = self.model.optimizer._learning_rate
+        optimizer = self.model.optimizer
+        rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
         return float(rate.numpy()) if isinstance(rate, keras.Variable) else None
 
     def _run_epoch(self, epoch: int, first: int) -> Logs:

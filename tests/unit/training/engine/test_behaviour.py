@@ -312,6 +312,58 @@ def test_epochs_that_ran_ahead_are_taken_back(
     assert int(ours.model.optimizer.iterations) == int(theirs.model.optimizer.iterations)
 
 
+class TwoOptimizers(keras.Model):
+    """Trains its last layer by an optimizer that Keras does not know as the model's."""
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x=x, y=y, y_pred=self(x, training=True))
+        variables = self.trainable_variables
+        gradients = tape.gradient(loss, variables)
+        self.optimizer.apply(gradients[:2], variables[:2])
+        self.second.apply(gradients[2:], variables[2:])
+        self._loss_tracker.update_state(loss)
+        return {"loss": self._loss_tracker.result()}
+
+
+def test_a_step_with_state_of_its_own_is_not_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "CHUNK_S", 60.0)
+    sizes = num_epochs_of_calls(monkeypatch)
+
+    def model() -> keras.Model:
+        found = model_of(TwoOptimizers)
+        found.optimizer.build(found.trainable_variables[:2])
+        found.second = keras.optimizers.Adam(0.1)
+        found.second.build(found.trainable_variables[2:])
+        return found
+
+    def callbacks() -> list[keras.callbacks.Callback]:
+        return [keras.callbacks.EarlyStopping(monitor="loss", patience=5, min_delta=10.0)]
+
+    ours = train(model(), epochs=20, callbacks=callbacks())
+    assert sizes == []
+    assert_same(ours, keras_train(model(), epochs=20, callbacks=callbacks()))
+
+
+@pytest.mark.parametrize("stop_after", [5, 9])
+def test_a_loss_that_is_scaled_goes_back_as_well(monkeypatch: pytest.MonkeyPatch, stop_after: int) -> None:
+    monkeypatch.setattr(session, "CHUNK_S", 60.0)
+    monkeypatch.setattr(orders, "MAX_EPOCHS_AT_ONCE", 4)
+
+    def model() -> keras.Model:
+        found = model_of()
+        scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.05), initial_scale=8.0)
+        found.compile(optimizer=scaled, loss="binary_crossentropy")
+        return found
+
+    arguments = {"epochs": 20, "validation_data": (X[:50], Y[:50])}
+    ours = train(model(), callbacks=reacting(stop_after, 3), **arguments)
+    theirs = keras_train(model(), callbacks=reacting(stop_after, 3), **arguments)
+    assert ours.epoch == theirs.epoch == list(range(stop_after + 1))
+    assert_same(ours, theirs)
+
+
 def test_the_best_weights_are_those_of_their_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "CHUNK_S", 60.0)
     arguments = {"epochs": 12, "validation_data": (X[:50], 1 - Y[:50])}
