@@ -108,8 +108,10 @@ def test_the_metrics_say_what_the_run_was(storage: Path, undisturbed: subprocess
     metrics: dict[str, Any] = json.loads((storage / "undisturbed/metrics.json").read_text())
     assert set(metrics) == {
         *("train", "validation", "test", "seconds", "samples_per_s", "num_workers", "versions"),
-        *("epochs", "stopped_early", "best"),
+        *("epochs", "stopped_early", "best", "peak_memory_bytes"),
     }
+    # TensorFlow alone takes more than 100 MB; this machine has less than 100 TB.
+    assert 1e8 < metrics["peak_memory_bytes"] < 1e14
     assert set(metrics["test"]) == {"loss", "sparse_categorical_accuracy"}
     assert metrics["num_workers"] == 0
     assert metrics["validation"]["loss"] == pytest.approx(history(storage / "undisturbed")[-1]["val_loss"], rel=1e-5)
