@@ -82,7 +82,7 @@ def _stopped_after_parsing(module: Any) -> Iterator[None]:
             yield
         return
     # It parses inside of the command, for its flags depend on the workload.
-    with mock.patch.object(module, "load_config"), mock.patch.object(module.run, "train", return_value=0):
+    with mock.patch.object(module, "load_config"), mock.patch("annlib.run.train", return_value=0):
         yield
 
 
