@@ -41,6 +41,7 @@ MIXED_PRECISION_BATCH_SIZE = 256
 PositiveInt = Annotated[int, Field(ge=1)]
 Activation = Literal["relu", "leaky_relu", "elu", "selu", "gelu", "silu", "mish", "tanh", "sigmoid"]
 Optimizer = Literal["sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamax", "nadam", "adamw"]
+Compression = Literal["none", "float16", "bfloat16"]
 ACTIVATIONS: tuple[str, ...] = get_args(Activation)
 OPTIMIZERS: tuple[str, ...] = get_args(Optimizer)
 
@@ -107,7 +108,7 @@ class RunConfig(BaseModel):
     gradient_accumulation: PositiveInt = Field(
         default=1, description="micro-batches in which each worker computes its part of a step, to take less memory"
     )
-    gradient_compression: Literal["none", "float16", "bfloat16"] = Field(
+    gradient_compression: Compression = Field(
         default="none", description="type of the gradients on their way between Ray workers: none, float16 or bfloat16"
     )
     sync_every: PositiveInt = Field(

@@ -1,5 +1,7 @@
 """What samples have to be for a model: named columns, shapes, types, finite numbers. No TensorFlow, no pandas."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +49,17 @@ def check_columns(path: Path, columns: list[str], signature: Signature) -> tuple
             f"{', '.join(columns) or 'none'}. Add or rename them."
         )
     return names
+
+
+@contextlib.contextmanager
+def errors_of_raw_columns(path: Path) -> Iterator[None]:
+    """Turns what Arrow raises of columns that cannot be converted into a DataError of one line."""
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
+        raise unreadable(path, "numbers, booleans, dates or texts as in the training", error) from None
 
 
 def open_array(path: Path, signature: Signature, *, mmap_mode: Literal["r"] | None = None) -> Array:

@@ -16,6 +16,7 @@ from annlib.sample_checks import (
     check_takes_arrays,
     check_takes_tables,
     column_names,
+    errors_of_raw_columns,
     no_finite_number,
     open_array,
     unreadable,
@@ -102,12 +103,11 @@ def _encoded(path: Path, table: "pd.DataFrame", columns: Columns) -> Array:
 
     from annlib.data.encoding import encode
 
-    try:
-        return encode(columns, pyarrow.Table.from_pandas(table[list(columns.raw_names)], preserve_index=False))
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from None
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, pyarrow.ArrowNotImplementedError) as error:
-        raise unreadable(path, "numbers, booleans, dates or texts as in the training", error) from None
+    with errors_of_raw_columns(path):
+        try:
+            return encode(columns, pyarrow.Table.from_pandas(table[list(columns.raw_names)], preserve_index=False))
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from None
 
 
 def _read_csv(path: Path) -> "pd.DataFrame":

@@ -24,6 +24,7 @@ from annlib.sample_checks import (
     check_takes_arrays,
     check_takes_tables,
     column_names,
+    errors_of_raw_columns,
     no_finite_number,
     open_array,
     unreadable,
@@ -217,7 +218,8 @@ def _encoded_chunk(
     """Encodes raw rows; those with values of another kind are set aside, column after column."""
     while True:
         try:
-            x = encode(columns, pa.Table.from_batches([table]))
+            with errors_of_raw_columns(path):
+                x = encode(columns, pa.Table.from_batches([table]))
             return Chunk(x=x, table=table, numbers=numbers, rejected=rejected)
         except WrongValues as wrong:
             rows = np.flatnonzero(wrong.is_wrong)
@@ -226,8 +228,6 @@ def _encoded_chunk(
             rejected = [*rejected, *zip(numbers[rows].tolist(), reasons, strict=True)]
             table = table.filter(pa.array(~wrong.is_wrong))
             numbers = numbers[~wrong.is_wrong]
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
-            raise unreadable(path, "numbers, booleans, dates or texts as in the training", error) from None
 
 
 def _set_not_finite_aside(chunk: Chunk, signature: Signature, sources: Any) -> Chunk:

@@ -158,19 +158,13 @@ def test_weights_are_those_of_one_keras_process(outcomes: Outcomes, world: str, 
             assert np.linalg.norm(ours - theirs) <= TOLERANCE * np.linalg.norm(theirs)
 
 
-@every_case
+@pytest.mark.parametrize("name", worker.CASES | worker.OTHER_CASES)
 @every_world
 def test_all_workers_end_with_identical_weights(outcomes: Outcomes, world: str, name: str) -> None:
     first, *others = outcomes(world)
     for other in others:
         for ours, theirs in zip(first.weights[name], other.weights[name], strict=True):
             np.testing.assert_array_equal(ours, theirs)
-
-
-@pytest.mark.parametrize("name", worker.OTHER_CASES)
-@every_world
-def test_all_workers_end_with_identical_weights_with_options(outcomes: Outcomes, world: str, name: str) -> None:
-    test_all_workers_end_with_identical_weights(outcomes, world, name)
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("float16", 1e-3), ("bfloat16", 1e-2)])

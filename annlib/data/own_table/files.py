@@ -2,7 +2,6 @@
 
 import contextlib
 import fnmatch
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
@@ -13,9 +12,10 @@ from annlib.data.conversion import NULL_TEXTS
 from annlib.errors import DataError
 from annlib.storage import describe, is_remote, open_filesystem
 
-logger = logging.getLogger(__name__)
-
 ENDINGS = (".csv", ".parquet")
+# What is a boolean in a CSV file; 0 and 1 are numbers.
+TRUE_TEXTS = ("true", "True", "TRUE")
+FALSE_TEXTS = ("false", "False", "FALSE")
 _WILDCARDS = "*?["
 _NUM_SHOWN = 5
 
@@ -36,7 +36,7 @@ def read_table(pattern: str) -> pa.Table:
     check_columns(paths, [table.column_names for table in tables])
     table = _concatenate([table.select(tables[0].column_names) for table in tables])
     if not len(table):
-        raise DataError(f"{pattern} has no rows: expected a line of names and rows, received names only. Add rows.")
+        raise no_rows(pattern)
     return table
 
 
@@ -142,20 +142,30 @@ def check_schema(path: str, schema: pa.Schema) -> None:
         )
 
 
+def no_rows(pattern: str) -> DataError:
+    """Returns the error of files that hold names only."""
+    return DataError(f"{pattern} has no rows: expected a line of names and rows, received names only. Add rows.")
+
+
+def csv_parsing() -> csv.ParseOptions:
+    """Returns how CSV files are cut into values."""
+    return csv.ParseOptions(newlines_in_values=True)
+
+
 def csv_conversion(types: Mapping[str, pa.DataType] | None = None) -> csv.ConvertOptions:
     """Returns how values of CSV files are read; columns without a type get one."""
     return csv.ConvertOptions(
         column_types=types,
         null_values=list(NULL_TEXTS),
         strings_can_be_null=True,
-        true_values=["true", "True", "TRUE"],
-        false_values=["false", "False", "FALSE"],
+        true_values=list(TRUE_TEXTS),
+        false_values=list(FALSE_TEXTS),
     )
 
 
 def _read_csv(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
     content = files.open_input_file(path).read_buffer()
-    parse = csv.ParseOptions(newlines_in_values=True)
+    parse = csv_parsing()
     try:
         return csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=csv_conversion())
     except pa.ArrowInvalid as error:
@@ -200,7 +210,7 @@ def _concatenate(tables: list[pa.Table]) -> pa.Table:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         pass
-    # One file holds numbers where another holds text: `settle_types` tells what that column is.
+    # One file holds numbers where another holds text: `check_one_kind` tells what that column is.
     names = tables[0].column_names
     differ = [name for name in names if len({table[name].type for table in tables} - {pa.null()}) > 1]
     for name in differ:

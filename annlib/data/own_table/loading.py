@@ -10,7 +10,7 @@ import pyarrow as pa
 from annlib.data.column_statistics import ColumnStatistics
 from annlib.data.columns import Columns, Kind
 from annlib.data.conversion import check_one_kind, to_numbers
-from annlib.data.dataset import Dataset, Split
+from annlib.data.dataset import Dataset, Split, Task
 from annlib.data.encoding import encode
 from annlib.data.own_table.checks import (
     check_leakage,
@@ -64,17 +64,38 @@ def load_table(config: TableConfig) -> Dataset:
     train, validation, test = (
         Split(x=x[rows], y=y[rows], weight=None if weights is None else weights[rows]) for rows in splits
     )
+    return table_dataset(
+        config,
+        (train, validation, test),
+        columns=columns,
+        task=target.task,
+        class_names=target.class_names,
+        notes=(target.note, *notes),
+    )
+
+
+def table_dataset(
+    config: TableConfig,
+    splits: tuple[Split, Split, Split],
+    *,
+    columns: Columns,
+    task: Task,
+    class_names: tuple[str, ...] | None,
+    notes: tuple[str, ...],
+) -> Dataset:
+    """Returns the data set of a table whose rows are encoded, in memory or on disk."""
+    train, validation, test = splits
     return Dataset(
         name=config.data,
         train=train,
         validation=validation,
         test=test,
-        class_names=target.class_names,
+        class_names=class_names,
         feature_names=columns.encoded_names,
-        target_name=config.target[0] if target.task == "regression" else None,
-        task=target.task,
+        target_name=config.target[0] if task == "regression" else None,
+        task=task,
         columns=columns,
-        notes=(f"{target.task} of {', '.join(config.target)}: {target.reason}", *notes),
+        notes=notes,
     )
 
 

@@ -10,14 +10,17 @@ import pyarrow.fs
 from pyarrow import csv, parquet
 
 from annlib.data.own_table.files import (
+    FALSE_TEXTS,
+    TRUE_TEXTS,
     check_columns,
     check_schema,
     csv_conversion,
+    csv_parsing,
     different_types,
     errors_of,
     find_files,
+    no_rows,
 )
-from annlib.errors import DataError
 
 CHUNK_ROWS = 65_536
 # Of a CSV file, read at once; a row has to fit in.
@@ -68,7 +71,7 @@ class TableScan:
         check_columns(paths, [schema.names for schema, _ in found])
         num_rows = sum(rows for _, rows in found)
         if not num_rows:
-            raise DataError(f"{pattern} has no rows: expected a line of names and rows, received names only. Add rows.")
+            raise no_rows(pattern)
         schema = _common_schema([schema for schema, _ in found])
         return cls(files=files, paths=tuple(paths), schema=schema, num_rows=num_rows)
 
@@ -105,7 +108,7 @@ def _parquet(files: pyarrow.fs.FileSystem, path: str) -> Iterator[pa.RecordBatch
 def _survey_csv(files: pyarrow.fs.FileSystem, path: str) -> tuple[pa.Schema, int]:
     with errors_of(path):
         with files.open_input_stream(path) as stream:
-            names = csv.open_csv(stream, parse_options=_parsing()).schema.names
+            names = csv.open_csv(stream, parse_options=csv_parsing()).schema.names
         check_schema(path, pa.schema([(name, pa.string()) for name in names]))
         types = dict.fromkeys(names, pa.null())
         num_rows = 0
@@ -118,11 +121,7 @@ def _survey_csv(files: pyarrow.fs.FileSystem, path: str) -> tuple[pa.Schema, int
 def _open_csv(files: pyarrow.fs.FileSystem, path: str, conversion: csv.ConvertOptions) -> Iterator[pa.RecordBatch]:
     reading = csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
     with files.open_input_stream(path) as stream:
-        yield from csv.open_csv(stream, reading, parse_options=_parsing(), convert_options=conversion)
-
-
-def _parsing() -> csv.ParseOptions:
-    return csv.ParseOptions(newlines_in_values=True)
+        yield from csv.open_csv(stream, reading, parse_options=csv_parsing(), convert_options=conversion)
 
 
 def _widen(type_: pa.DataType, text: pa.Array) -> pa.DataType:
@@ -135,7 +134,7 @@ def _are(type_: pa.DataType, text: pa.Array) -> bool:
         return bool(text.null_count == len(text))
     if pa.types.is_boolean(type_):
         # Without 0 and 1, which a cast takes for booleans as well.
-        known = pa.array(["true", "True", "TRUE", "false", "False", "FALSE"])
+        known = pa.array(TRUE_TEXTS + FALSE_TEXTS)
         return bool(pc.all(pc.or_(pc.is_in(text, value_set=known), pc.is_null(text))).as_py())
     try:
         text.cast(type_)

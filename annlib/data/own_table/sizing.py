@@ -1,15 +1,10 @@
 """Whether a table fits into memory."""
 
-import logging
-
 from pyarrow import parquet
-from rich.filesize import decimal
 
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.files import errors_of, find_files
 from annlib.memory import memory_limit_bytes
-
-logger = logging.getLogger(__name__)
 
 # What a worker takes whatever the table, measured with 1,000,000 and 4,000,000 rows of 20 mixed columns.
 BASE_BYTES = 1200 * 2**20
@@ -30,10 +25,7 @@ def must_stream(config: TableConfig) -> bool:
         return True
     share = memory_limit_bytes() // (1 + config.num_workers[1])
     limit = share if config.memory_limit is None else int(config.memory_limit)
-    needed = memory_needed_bytes(config.data)
-    if needed > limit:
-        logger.info("the table takes about %s in memory, a worker has %s", decimal(needed), decimal(limit))
-    return needed > limit
+    return memory_needed_bytes(config.data) > limit
 
 
 def memory_needed_bytes(pattern: str) -> int:

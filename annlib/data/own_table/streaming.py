@@ -9,7 +9,6 @@ import dataclasses
 import fcntl
 import hashlib
 import json
-import logging
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -40,6 +39,7 @@ from annlib.data.own_table.checks import (
 )
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.files import find_files
+from annlib.data.own_table.loading import table_dataset
 from annlib.data.own_table.scanning import TableScan
 from annlib.data.own_table.splitting import (
     SPLITS,
@@ -51,8 +51,6 @@ from annlib.data.own_table.splitting import (
 )
 from annlib.data.own_table.target import Target, TargetColumn, find_target
 from annlib.errors import DataError, StorageError
-
-logger = logging.getLogger(__name__)
 
 # Changes with what is written, so that older files are not read.
 _FORMAT = 2
@@ -208,7 +206,7 @@ class _Survey:
             task=self.target.task,
             class_names=self.target.class_names,
             y_moments=self._y_moments(),
-            notes=(f"{self.target.task} of {', '.join(config.target)}: {self.target.reason}", *notes),
+            notes=(self.target.note, *notes),
         )
 
     def _y_moments(self) -> tuple[float, float] | None:
@@ -248,17 +246,16 @@ def _rows_named(first: int, num_rows: int, num_all: int) -> Iterator[None]:
 def _write_rows(scan: TableScan, config: TableConfig, survey: _Survey, prepared: _Prepared, directory: Path) -> None:
     """The second pass: writes the encoded rows of each split."""
     target = survey.target
-    classes = np.zeros(0, np.int64)
+    means = survey.weight_sums / survey.sizes
+    classes: Any = 0
     with contextlib.ExitStack() as stack:
         writers = [stack.enter_context(BlockWriter(directory / split)) for split in SPLITS]
         for _, chunk, splits in _chunks(scan, config):
             arrays: list[npt.NDArray[Any]] = [encode(prepared.columns, chunk), target.encode(chunk)]
             if config.weight is not None:
-                means = survey.weight_sums / survey.sizes
                 weights = check_weights(chunk[config.weight], config.weight) / means[splits]
                 arrays.append(weights.astype(np.float32))
-            found = count_classes(target, arrays[1][splits == 0])
-            classes = found if not len(classes) else classes + found
+            classes = classes + count_classes(target, arrays[1][splits == 0])
             for number, writer in enumerate(writers):
                 writer.append(*(array[splits == number] for array in arrays))
         check_training_classes(target, classes, int(survey.sizes[0]))
@@ -281,16 +278,12 @@ def _open(config: TableConfig, directory: Path) -> Dataset:
         f"streamed: {num_rows:,} rows, {decimal(num_bytes)} in {directory}, which may be removed after the run; "
         "pictures are of a sample"
     )
-    return Dataset(
-        name=config.data,
-        train=train,
-        validation=validation,
-        test=test,
-        class_names=prepared.class_names,
-        feature_names=prepared.columns.encoded_names,
-        target_name=config.target[0] if prepared.task == "regression" else None,
-        task=prepared.task,
+    return table_dataset(
+        config,
+        (train, validation, test),
         columns=prepared.columns,
+        task=prepared.task,
+        class_names=prepared.class_names,
         notes=(*prepared.notes, note),
     )
 

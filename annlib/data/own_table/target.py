@@ -108,6 +108,11 @@ class Target:
     classes: pa.Array | None = None
     reason: str
 
+    @property
+    def note(self) -> str:
+        """What kind of task it is, and why, in a line."""
+        return f"{self.task} of {', '.join(self.names)}: {self.reason}"
+
     def encode(self, table: pa.Table) -> npt.NDArray[Any]:
         """Returns float32, shape (n,), of a regression; int32, shape (n,), class numbers; uint8, shape (n, k), labels.
 

@@ -1,13 +1,11 @@
 """How a training step is computed, for models that are large and replicas that are far apart."""
 
 import dataclasses
-from typing import Literal
 
 import keras
 
+from annlib.config import Compression
 from annlib.errors import ConfigError
-
-Compression = Literal["none", "float16", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -117,9 +117,10 @@ class ReplicatedStep:
         first = min(first, size - 1)
         num_own = max(last - first, 1)
         state = [_spread_seed(v, tf.convert_to_tensor(v.value), replica) for v in self._state]
+        num_parts = min(self._options.gradient_accumulation, num_own)
         gradients: list[Any] = []
-        for number in range(min(self._options.gradient_accumulation, num_own)):
-            begin, end = replica_rows(num_own, number, min(self._options.gradient_accumulation, num_own))
+        for number in range(num_parts):
+            begin, end = replica_rows(num_own, number, num_parts)
             # One micro-batch is in memory at a time.
             with tf.control_dependencies([gradient for gradient in gradients if gradient is not None]):
                 batch = take_rows(data, rows, start + first + begin, end - begin)
