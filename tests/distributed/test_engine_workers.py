@@ -129,7 +129,9 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[O
     return get
 
 
-every_world = pytest.mark.parametrize("world", WORLDS)
+every_world = pytest.mark.parametrize(
+    "world", [pytest.param(name, marks=pytest.mark.faults if name == "3_workers" else ()) for name in WORLDS]
+)
 every_case = pytest.mark.parametrize("name", worker.CASES)
 Outcomes = Callable[[str], list[Outcome]]
 

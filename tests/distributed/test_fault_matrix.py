@@ -14,13 +14,6 @@ from fault_runs import assert_same, finish, history, metrics_of, note_recovery, 
 MOMENTS = ("first-epoch", "checkpoint", "evaluation", "last-epoch")
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    storage = tmp_path_factory.mktemp("undisturbed")
-    finish(start(storage, "none", "never"))
-    return storage / "run"
-
-
 WORKER_FAULTS = [
     pytest.param(fault, moment, marks=() if (fault, moment) == ("kill-0", "checkpoint") else pytest.mark.faults)
     for fault in ("kill-0", "kill-1", "stop-1")

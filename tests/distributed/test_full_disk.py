@@ -22,13 +22,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", place], check=True)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    storage = tmp_path_factory.mktemp("undisturbed")
-    finish(start(storage, "none", "never"))
-    return storage / "run"
-
-
 def fill(disk: Path) -> Path:
     path = disk / "filler"
     with path.open("wb", buffering=0) as file:

@@ -18,14 +18,6 @@ from annlib.training.distributed.launch import TELL_WAIT_S
 pytestmark = pytest.mark.faults
 
 
-@pytest.fixture(scope="module")
-def expected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of one process, undisturbed."""
-    storage = tmp_path_factory.mktemp("expected")
-    finish(start_here(storage, "none", "never"))
-    return storage / "run"
-
-
 @pytest.fixture
 def cluster() -> Iterator[hosts.Cluster]:
     with hosts.cluster() as made:
@@ -48,7 +40,7 @@ def host_of_rank(workers: list[hosts.Host], run: Path, rank: int) -> hosts.Host:
     return next(host for host in workers if host.name == name)
 
 
-def test_two_hosts_train_the_curve_of_one_process(cluster: hosts.Cluster, tmp_path: Path, expected: Path) -> None:
+def test_two_hosts_train_the_curve_of_one_process(cluster: hosts.Cluster, tmp_path: Path, undisturbed: Path) -> None:
     cluster.add("a")
     process = start(cluster, tmp_path, "never", "--num-workers", "2")
     # A head without CPUs has nodes that come when they come.
@@ -59,24 +51,24 @@ def test_two_hosts_train_the_curve_of_one_process(cluster: hosts.Cluster, tmp_pa
     assert (
         "waiting for the workers to start: expected 2 free CPUs for 2 workers, received 1 CPUs in all on a, head" in out
     )
-    assert_same(tmp_path / "run", expected)
+    assert_same(tmp_path / "run", undisturbed)
     assert metrics_of(tmp_path / "run")["world_sizes"] == [2]
 
 
-def test_ray_job_submit_trains_over_two_hosts(cluster: hosts.Cluster, tmp_path: Path, expected: Path) -> None:
+def test_ray_job_submit_trains_over_two_hosts(cluster: hosts.Cluster, tmp_path: Path, undisturbed: Path) -> None:
     for name in "ab":
         cluster.add(name)
     submit = ["ray", "job", "submit", "--address", cluster.url, "--working-dir", ".", "--"]
     train = ["python", "jobs/train.py", "digits", "--num-workers", "2", "--name", "run", *FLAGS]
     finish(cluster.start(*submit, *train, "--storage", str(tmp_path)))
-    assert_same(tmp_path / "run", expected)
+    assert_same(tmp_path / "run", undisturbed)
     # Of the command line: expected, received and what to do, and the job's own failure.
     finish(cluster.start(*submit, *train, "--storage", str(tmp_path), "--epochs", "0"), code=1)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_host_that_is_cut_off_is_replaced(
-    cluster: hosts.Cluster, tmp_path: Path, expected: Path, rank: int, record_property: Any
+    cluster: hosts.Cluster, tmp_path: Path, undisturbed: Path, rank: int, record_property: Any
 ) -> None:
     workers = [cluster.add(name) for name in "abc"]
     process = start(cluster, tmp_path, "last-epoch", "--num-workers", "2")
@@ -87,7 +79,7 @@ def test_a_host_that_is_cut_off_is_replaced(
         out = finish(process)
     finally:
         process.kill()
-    assert_same(tmp_path / "run", expected)
+    assert_same(tmp_path / "run", undisturbed)
     metrics = metrics_of(tmp_path / "run")
     assert (metrics["attempts"], len(metrics["restarts"])) == (2, 1), out
     note_recovery(record_property, metrics)

@@ -33,13 +33,6 @@ def environment(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> dict[str
     return store.environment
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    storage = tmp_path_factory.mktemp("undisturbed")
-    finish(start(storage, "none", "never"))
-    return storage / "run"
-
-
 def start_remote(place: Path, fault: str, moment: str, *flags: str) -> Faulty:
     """Starts a run on the object store, under the name of the test's directory."""
     return start(place, fault, moment, "--storage", f"s3://bucket/{place.name}", *flags)

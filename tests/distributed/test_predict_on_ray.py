@@ -143,6 +143,7 @@ def test_a_killed_driver_goes_on_where_it_was(run: Path, new: Path, tmp_path: Pa
     assert_complete(run, new, tmp_path / "out")
 
 
+@pytest.mark.faults
 def test_a_killed_actor_is_replaced(run: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANNLIB_TEST_DRIVER", str(os.getpid()))
     driver = start(run, new, tmp_path / "out")

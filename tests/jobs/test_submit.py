@@ -1,6 +1,7 @@
 """Jobs on a Ray cluster with token authentication, submitted with `jobs/submit.py` and with Ray's own commands."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -82,12 +83,22 @@ def metrics_of(cluster: Cluster) -> str:
         return text
 
 
-def test_a_job_that_succeeds_returns_0_and_shows_its_log_once(cluster: Cluster, tmp_path: Path) -> None:
-    code, out, err = finish(submit(cluster, *job(tmp_path, "good", "--epochs", "30", "--num-workers", "2")))
+def test_a_job_that_succeeds_runs_the_annlib_that_travels_with_it(cluster: Cluster, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    for name in ("annlib", "jobs"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    source = copy / "annlib/training/worker.py"
+    source.write_text(source.read_text() + '\nlogger.warning("this copy runs: %s", __file__)\n')
+    flags = ["--epochs", "30", "--num-workers", "2"]
+    code, out, err = finish(submit(cluster, "--working-dir", str(copy), *job(tmp_path, "good", *flags)))
     assert code == 0, out + err
+    # The log is shown once.
     assert out.count(f"\n{tmp_path}/good\n") == 1
     assert out.splitlines()[-1].endswith("succeeded, exit code 0")
     assert (tmp_path / "good/metrics.json").exists()
+    log = (tmp_path / "good/run.log").read_text()
+    for rank in (0, 1):
+        assert re.search(rf"rank {rank} .*this copy runs: \S*runtime_resources", log)
     for path in (tmp_path / "good").rglob("*"):
         if path.is_file():
             assert TOKEN.encode() not in path.read_bytes(), path
@@ -144,19 +155,6 @@ def test_no_server_is_one_line(cluster: Cluster) -> None:
     assert code == 2
     assert len(err.splitlines()) == 1, err
     assert "no Ray job server answers at" in err
-
-
-def test_annlib_that_travels_with_the_job_is_the_one_that_runs(cluster: Cluster, tmp_path: Path) -> None:
-    copy = tmp_path / "copy"
-    for name in ("annlib", "jobs"):
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    source = copy / "annlib/training/worker.py"
-    source.write_text(source.read_text() + '\nlogger.warning("this copy runs: %s", __file__)\n')
-    flags = ["--epochs", "2", "--num-workers", "1"]
-    code, out, err = finish(submit(cluster, "--working-dir", str(copy), *job(tmp_path, "copy-run", *flags)))
-    assert code == 0, out + err
-    assert "this copy runs: " in (tmp_path / "copy-run/run.log").read_text()
-    assert "runtime_resources" in (tmp_path / "copy-run/run.log").read_text()
 
 
 def test_rays_own_command_works_as_in_the_readme(cluster: Cluster, tmp_path: Path) -> None:
