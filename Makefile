@@ -39,7 +39,7 @@ lint: setup ## Check style, types and the direction of imports
 
 test: lint ## Check everything, then run the tests
 	@.ci/setup.sh --test-tools
-	$(BIN)/pytest -m "not faults and not image" $(ARGS)
+	$(BIN)/pytest -m "not faults and not image" --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-faults: setup ## Run what `make test` leaves out: the slow cells of the fault matrix
 	$(BIN)/pytest -m faults $(ARGS)

@@ -156,6 +156,10 @@ class Cluster:
         self.environment |= {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": TOKEN,
+            # As in the README: a node that is silent for 12 s is lost; by itself Ray waits a minute.
+            "RAY_health_check_period_ms": "1000",
+            "RAY_health_check_timeout_ms": "2000",
+            "RAY_health_check_failure_threshold": "4",
             "CUDA_VISIBLE_DEVICES": "-1",
             "PYTHONPATH": str(ROOT),
             "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
