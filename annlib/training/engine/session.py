@@ -64,7 +64,10 @@ class Session:
         validation = self._validation
         if validation is not None:
             self._num_validation_steps = math.ceil(num_samples(validation) / rows)
-            self._evaluation = functools.cache(functools.partial(self._bind_evaluation, validation, rows, num_epochs))
+            num_steps = num_epochs * self._num_validation_steps
+            self._evaluation = functools.cache(
+                functools.partial(_bind_evaluation, self.model, validation, rows, num_steps)
+            )
             # Collectives of the training and of the validation in one function wait for each other for good.
             if not (isinstance(validation, StreamedData) or self._is_distributed or act_before_validation(callbacks)):
                 at_once = validation
@@ -90,10 +93,8 @@ class Session:
         """Waits for epochs that still run."""
         if self._ahead is not None:
             self._ahead.close()
-
-    def _bind_evaluation(self, validation: Data | StreamedData, batch_size: int, num_epochs: int) -> Callable[[], Logs]:
-        program = evaluation_program(self.model, batch_size, num_steps=num_epochs * self._num_validation_steps)
-        return bind_evaluation(program, validation, batch_size)
+            # It knows this session: the data would stay until Python looks for cycles.
+            self._ahead = None
 
     def run(self, epoch: int, first: int, last_epoch: int) -> tuple[int, Logs]:
         """Runs one epoch from the step `first` on, or several whole ones.
@@ -213,6 +214,12 @@ class Session:
             f"the loss became {loss} in epoch {epoch + 1} with learning rate {rate:g}: expected a finite loss. Try a "
             "smaller learning rate, or clipnorm=1.0 in the optimizer, and check the data for huge or missing values."
         )
+
+
+def _bind_evaluation(
+    model: keras.Model, validation: Data | StreamedData, batch_size: int, num_steps: int
+) -> Callable[[], Logs]:
+    return bind_evaluation(evaluation_program(model, batch_size, num_steps=num_steps), validation, batch_size)
 
 
 def current_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:

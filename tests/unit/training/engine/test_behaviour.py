@@ -1,6 +1,8 @@
 """Own training steps, compilation, callbacks, shuffling, evaluation and prediction."""
 
+import gc
 import importlib
+import weakref
 from typing import Any
 
 import keras
@@ -482,3 +484,21 @@ def test_compiling_again_with_another_loss_takes_effect() -> None:
     model.compile(loss="mse")
     expected = float(np.mean((model.predict(X, verbose=0) - Y) ** 2))
     assert annlib.evaluate(model, X, Y) == pytest.approx(expected, rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("epochs", [1, 40])
+@pytest.mark.parametrize("validates", [False, True])
+def test_the_data_is_let_go_when_the_training_has_ended(epochs: int, validates: bool) -> None:
+    tensors = [tf.constant(X), tf.constant(Y), tf.constant(X)]
+    left = [weakref.ref(tensor) for tensor in tensors]
+    x, y, validation = tensors
+    data: dict[str, Any] = {"validation_data": (validation, y)} if validates else {}
+    stopping = [keras.callbacks.EarlyStopping(monitor="loss", patience=100)]
+    # Python's search for cycles comes when it comes; large data would wait for it.
+    gc.disable()
+    try:
+        annlib.fit(model_of(), x, y, epochs=epochs, verbose=0, callbacks=stopping, **data)
+        del tensors, x, y, validation, data
+        assert [reference() for reference in left] == [None] * 3
+    finally:
+        gc.enable()
