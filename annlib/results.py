@@ -1,6 +1,8 @@
 """What a person looks at after a run: pictures, TensorBoard's images and hyperparameters, the report."""
 
+import importlib
 import logging
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,16 @@ _HYPERPARAMETERS = (
 )
 
 logger = logging.getLogger(__name__)
+
+
+def import_ahead() -> None:
+    """Imports what draws and writes, in a thread: seconds that the training hides."""
+
+    def run() -> None:
+        for name in ("annlib.reporting.plots", "matplotlib.backends.backend_agg", "tensorboard.util.tensor_util"):
+            importlib.import_module(name)
+
+    threading.Thread(target=run, name="import-ahead", daemon=True).start()
 
 
 def draw_pictures(run: RunDirectory, config: RunConfig, workload: Workload) -> dict[str, Path]:

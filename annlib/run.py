@@ -1,5 +1,6 @@
 """One run from its configuration to its last file: what `jobs/train.py` calls."""
 
+import concurrent.futures
 import contextlib
 import errno
 import json
@@ -12,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.filesize import decimal
 
+from annlib import results
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.errors import ClusterError, ConfigError, StorageError
@@ -107,6 +109,7 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
         stack.enter_context(log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
         interrupts = stack.enter_context(collect_signals(console))
+        results.import_ahead()
         with RunDisplay(console, epochs=config.epochs, metrics=workload.metrics) as display:
             if config.uses_ray:
                 result = _train_on_ray(config, workload, storage, display, interrupts, console)
@@ -182,16 +185,17 @@ def _finish(
         )
         console.print(config.location, highlight=False, soft_wrap=True)
         return EXIT_SIGNAL + interrupts[0]
-    from annlib import results
-
     metrics = final_metrics(config, result)
     # Before the pictures, which take longer than many a training.
     _print_metrics(console, metrics)
     pictures = results.draw_pictures(run, config, workload)
-    results.write_tensorboard(run, config, pictures, result["metrics"])
-    # A run with this file is a finished one; the report reads it.
-    write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
-    write_report(run, workload_description=workload.description, config_class=workload.config_class)
+    # Both scale all pictures, which keeps a core busy for a second.
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        events = beside.submit(results.write_tensorboard, run, config, pictures, result["metrics"])
+        # A run with this file is a finished one; the report reads it.
+        write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
+        write_report(run, workload_description=workload.description, config_class=workload.config_class)
+        events.result()
     console.print(config.location, highlight=False, soft_wrap=True)
     return 0
 
