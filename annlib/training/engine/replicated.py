@@ -84,8 +84,7 @@ class ReplicatedStep:
 
     def _synchronize(self) -> bool:
         """Averages what the replicas have learnt, each on its rows."""
-        optimizer = self._model.optimizer
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+        optimizer = inner_optimizer(self._model.optimizer)
         same = [optimizer.iterations, optimizer._learning_rate]
         slots = [v for v in self._model.optimizer.variables if not any(v is other for other in same)]
         averaged = [
@@ -252,10 +251,15 @@ def _summing_function(strategy: tf.distribute.Strategy) -> Any:
     return tf.function(lambda values: strategy.run(lambda v: all_reduce([v])[0], args=(values,)), autograph=False)
 
 
+def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the optimizer that updates the weights, also of one that scales the loss of mixed_float16."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
 @contextlib.contextmanager
 def _gradients_already_reduced(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Keeps a Keras optimizer, which reduces gradients in a replica context by itself, from doing it again."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = inner_optimizer(optimizer)
     optimizer._all_reduce_sum_gradients = list
     try:
         yield

@@ -16,7 +16,7 @@ from annlib.training.engine.evaluation import evaluation_batch_size
 from annlib.training.engine.hooks import act_before_validation, react_to_logs, read_logs_alone, with_test_hooks
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.program import Data, Logs, build, evaluation_program, training_program
-from annlib.training.engine.replicated import sum_over_replicas
+from annlib.training.engine.replicated import inner_optimizer, sum_over_replicas
 from annlib.training.engine.sources import Source, StreamedData, bind_evaluation, num_samples
 
 # Python (progress, batch callbacks, Ctrl-C) is met about this often within a long epoch.
@@ -143,8 +143,7 @@ class Session:
 
     def _learning_rate(self) -> float | None:
         """Returns the learning rate that callbacks can change; None where a schedule decides."""
-        optimizer = self.model.optimizer
-        rate = getattr(optimizer, "inner_optimizer", optimizer)._learning_rate
+        rate = inner_optimizer(self.model.optimizer)._learning_rate
         return float(rate.numpy()) if isinstance(rate, keras.Variable) else None
 
     def _run_epoch(self, epoch: int, first: int) -> Logs:

@@ -13,7 +13,7 @@ IMAGES = IdxFormat(shape=(2, 1, 3), sha256=hashlib.sha256(CONTENT).hexdigest())
 LABELS_CONTENT = bytes.fromhex("00000801 00000003") + bytes([0, 9, 10])
 
 
-@pytest.mark.parametrize("raw", [CONTENT, gzip.compress(CONTENT), gzip.compress(CONTENT, 1)])
+@pytest.mark.parametrize("raw", [CONTENT, *(gzip.compress(CONTENT, level, mtime=0) for level in (9, 1))])
 def test_values_are_the_same_plain_and_compressed_at_any_level(raw):
     values = IMAGES.decode(raw)
     np.testing.assert_array_equal(values, np.array([[[0, 1, 2]], [[253, 254, 255]]], dtype=np.uint8), strict=True)
