@@ -37,9 +37,11 @@ lint: setup ## Check style, types and the direction of imports
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports
 
+# Two processes share the files of tests; those with Ray run one at a time, for each starts workers for both cores.
 test: lint ## Check everything, then run the tests
 	@.ci/setup.sh --test-tools
-	$(BIN)/pytest -m "not faults and not image" --numprocesses 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/pytest -m "not faults and not image" --ignore tests/distributed --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -m "not faults and not image" tests/distributed $(ARGS)
 
 test-faults: setup ## Run what `make test` leaves out: the slow cells of the fault matrix
 	$(BIN)/pytest -m faults $(ARGS)
