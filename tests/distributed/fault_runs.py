@@ -19,7 +19,7 @@ ROOT = HERE.parents[1]
 # Epochs of half a second, with checkpoints within them. In float64 rounding is too small to switch a ReLU unit, so that
 # any two runs agree far below 1e-6.
 FLAGS = ["--epochs", "5", "--global-batch-size", "4", "--precision", "float64", "--checkpoint-every-s", "0.2"]
-TIMEOUT_S = 240.0
+TIMEOUT_S = 400.0
 
 Faulty = subprocess.Popen[str]
 
