@@ -1,6 +1,5 @@
 """One run from its configuration to its last file: what `jobs/train.py` calls."""
 
-import concurrent.futures
 import contextlib
 import errno
 import json
@@ -189,13 +188,10 @@ def _finish(
     # Before the pictures, which take longer than many a training.
     _print_metrics(console, metrics)
     pictures = results.draw_pictures(run, config, workload)
-    # Both scale all pictures, which keeps a core busy for a second.
-    with concurrent.futures.ThreadPoolExecutor(1) as beside:
-        events = beside.submit(results.write_tensorboard, run, config, pictures, result["metrics"])
-        # A run with this file is a finished one; the report reads it.
-        write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
-        write_report(run, workload_description=workload.description, config_class=workload.config_class)
-        events.result()
+    results.write_tensorboard(run, config, pictures, result["metrics"])
+    # A run with this file is a finished one; the report reads it.
+    write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
+    write_report(run, workload_description=workload.description, config_class=workload.config_class)
     console.print(config.location, highlight=False, soft_wrap=True)
     return 0
 
