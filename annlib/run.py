@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.filesize import decimal
 
-from annlib import results
+from annlib import compilation_cache, results
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.errors import ClusterError, ConfigError, StorageError
@@ -119,6 +119,7 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
 
 def _prepare_devices(config: RunConfig) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    compilation_cache.enable()
     with output_to(Path(os.devnull)):
         import tensorflow as tf
 

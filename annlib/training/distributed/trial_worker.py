@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from annlib import compilation_cache
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.own_code import Origin
 from annlib.training.trial import TrialRecord, run_trial
@@ -104,6 +105,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     def _load_data(self, *_: Any) -> Any:
         """Returns the data set, which all trials have in common."""
         if not self._is_prepared:
+            compilation_cache.enable()
             import tensorflow as tf
 
             tf.config.threading.set_intra_op_parallelism_threads(self._configs[0].cpus_per_worker)

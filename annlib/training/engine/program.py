@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from annlib import compilation_cache
 from annlib.errors import ConfigError
 from annlib.training.engine.arrays import Tensors, num_rows
 from annlib.training.engine.compilation import Compilation, choose_compilation, is_distributed
@@ -195,19 +196,25 @@ class _Compiled:
         if hasattr(function, "get_concrete_function"):
             function = function.get_concrete_function(*arguments)
 
+        has_run = False
+
         def call(*values: Any) -> tf.Tensor:
-            nonlocal function
+            nonlocal function, has_run
             try:
-                return function(*values)
-            except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
-                if self._compiled is self._plain:
+                result = function(*values)
+            except tf.errors.OpError as error:
+                if has_run or self._compiled is self._plain:
                     raise
-                # XLA refuses while compiling, before any step has run, so that starting over as a plain graph is safe.
+                # XLA compiles before any step runs, and writes the variables after the last one, so that starting over
+                # as a plain graph is safe. What is wrong may also be a file of compiled functions.
                 reason = str(error).splitlines()[0]
-                logger.warning("XLA cannot compile this model, the plain graph takes over: %s", reason)
+                logger.warning("XLA does not run this model, the plain graph takes over: %s", reason)
+                compilation_cache.clear()
                 self._compiled = self._plain
                 function = self._plain.get_concrete_function(*arguments)
-                return function(*values)
+                result = function(*values)
+            has_run = True
+            return result
 
         return call
 

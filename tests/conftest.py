@@ -1,0 +1,4 @@
+import os
+
+# What one test compiles must not be there for the next, nor lie in the user's cache.
+os.environ.setdefault("TF_XLA_FLAGS", "")
