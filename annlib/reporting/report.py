@@ -18,8 +18,7 @@ from annlib.reporting.scaling import read_scaled
 from annlib.reporting.wording import CAPTIONS, as_float, caption_of, cell_text, duration_text, number_text, words_of
 
 SPLITS = ("train", "validation", "test")
-# Pictures of at most 1600 x 400,000 keep a page of ten of them at 5 MB.
-PICTURE_WIDTH = 1600
+# Pictures of at most 400,000 bytes keep a page of ten of them at 5 MB.
 PICTURE_BYTES = 400_000
 # Longer histories are thinned out to about this many rows.
 HISTORY_ROWS = 50
@@ -219,7 +218,7 @@ def _environment(metrics: Mapping[str, Any]) -> Element:
 
 
 def _figure(path: Path, caption: str, description: str) -> Element:
-    picture = read_scaled(path, max_width=PICTURE_WIDTH, max_bytes=PICTURE_BYTES)
+    picture = read_scaled(path, max_bytes=PICTURE_BYTES)
     return figure(picture, caption=caption, description=description)
 
 

@@ -1,6 +1,7 @@
 """Makes pictures small enough to be embedded in a page or an event file."""
 
 import dataclasses
+import functools
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,9 @@ from annlib.errors import StorageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+# The report and TensorBoard show the same pictures in the same size, so that each is scaled once.
+PICTURE_WIDTH = 1400
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,12 +32,11 @@ class Picture:
     height: int
 
 
-def read_scaled(path: Path, *, max_width: int, max_bytes: int | None = None) -> Picture:
-    """Reads a PNG; one that is too large is scaled down in proportion and, where that does not do, becomes a JPEG.
+def read_scaled(path: Path, *, max_bytes: int | None = None) -> Picture:
+    """Reads a PNG; one wider than 1400 pixels is scaled down in proportion.
 
     Args:
         path: PNG file.
-        max_width: of the result, in pixels.
         max_bytes: a larger result is encoded as JPEG of quality 85 instead; None keeps PNG.
 
     Raises:
@@ -42,24 +45,29 @@ def read_scaled(path: Path, *, max_width: int, max_bytes: int | None = None) -> 
     from PIL import Image
 
     try:
-        content = path.read_bytes()
-        with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
-            image.load()
-            width, height = image.size
-            scale = min(1.0, max_width / width)
-            if scale < 1.0:
-                width, height = max_width, max(1, round(height * scale))
-                scaled = _scaled(image, (width, height))
-                content = _encode(scaled, "PNG")
-            if max_bytes is None or len(content) <= max_bytes:
-                return Picture(content=content, media_type="image/png", width=width, height=height)
-            shown = scaled if scale < 1.0 else image
-            return Picture(content=_encode(shown, "JPEG"), media_type="image/jpeg", width=width, height=height)
+        picture = _scaled_png(path.read_bytes())
+        if max_bytes is None or len(picture.content) <= max_bytes:
+            return picture
+        with Image.open(io.BytesIO(picture.content)) as image:
+            return dataclasses.replace(picture, content=_encode(image, "JPEG"), media_type="image/jpeg")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())
         raise StorageError(
             f"picture {path} cannot be read: expected a whole PNG file, received {reason}. Remove it, or draw it again."
         ) from None
+
+
+@functools.lru_cache(maxsize=8)
+def _scaled_png(content: bytes) -> Picture:
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content), formats=["PNG"]) as image:
+        image.load()
+        width, height = image.size
+        if width > PICTURE_WIDTH:
+            width, height = PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width))
+            content = _encode(_scaled(image, (width, height)), "PNG")
+    return Picture(content=content, media_type="image/png", width=width, height=height)
 
 
 def _scaled(image: "Image", size: tuple[int, int]) -> "Image":

@@ -15,7 +15,6 @@ from annlib.artifacts import write_atomically
 from annlib.errors import ConfigError
 from annlib.reporting.scaling import read_scaled
 
-PICTURE_WIDTH = 1200
 
 
 def write_pictures(directory: Path, pictures: Mapping[str, Path]) -> None:
@@ -25,7 +24,7 @@ def write_pictures(directory: Path, pictures: Mapping[str, Path]) -> None:
 
     Args:
         directory: where the event file goes; TensorBoard calls the run by its path. Made when it is missing.
-        pictures: PNG file by tag; without any, nothing is written. Wider ones than 1200 pixels are scaled down.
+        pictures: PNG file by tag; without any, nothing is written. Wider ones than 1400 pixels are scaled down.
 
     Raises:
         StorageError: a file is missing or is no whole PNG.
@@ -36,7 +35,7 @@ def write_pictures(directory: Path, pictures: Mapping[str, Path]) -> None:
 
     summaries = []
     for tag, path in pictures.items():
-        picture = read_scaled(path, max_width=PICTURE_WIDTH)
+        picture = read_scaled(path)
         # The tensor of an image summary: width, height, then the encoded images.
         parts = [str(picture.width).encode(), str(picture.height).encode(), picture.content]
         tensor = tensor_util.make_tensor_proto(parts)

@@ -151,7 +151,7 @@ def test_tensorboard_serves_the_pictures(run: RunDirectory, tensorboard: TensorB
     assert [image["step"] for image in listed] == [0]
     content = tensorboard.get(f"/data/plugin/images/individualImage?{listed[0]['query']}")
     with Image.open(io.BytesIO(content)) as shown, Image.open(run.pictures / "confusion_matrix.png") as drawn:
-        assert shown.size == (1200, round(1200 * drawn.height / drawn.width))
+        assert shown.size == (1400, round(1400 * drawn.height / drawn.width))
         smaller = drawn.convert("RGB").resize(shown.size)
         difference = np.asarray(shown.convert("RGB"), float) - np.asarray(smaller, float)
     assert np.abs(difference).mean() < 2
@@ -221,7 +221,7 @@ def test_images_shows_the_confusion_matrix(tensorboard: TensorBoard, browser: An
         "const image = loader && all(loader.shadowRoot, 'img').find(each => each.complete && each.naturalWidth);"
         "return image && [loader.run, image.naturalWidth, image.getBoundingClientRect().width > 100]",
     )
-    assert width == ["first/tensorboard/pictures", 1200, True]
+    assert width == ["first/tensorboard/pictures", 1400, True]
 
 
 def test_hparams_shows_both_runs_with_their_final_metrics(

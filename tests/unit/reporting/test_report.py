@@ -298,21 +298,21 @@ def test_a_small_picture_is_embedded_byte_by_byte(tmp_path: Path) -> None:
 
 def test_large_pictures_are_scaled_down_so_that_the_page_stays_small(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    draw(run.learning_curves, width=3200, height=1000)
+    draw(run.learning_curves, width=2800, height=1000)
     draw(run.pictures / "samples.png", width=1800, height=900, noise=True)
     page = report(run)
     curves, samples = page.all("img")
-    assert embedded(curves).size == (1600, 500)
-    assert (curves.attributes["width"], curves.attributes["height"]) == ("1600", "500")
-    assert embedded(samples).size == (1600, 800)
-    # 1600 x 800 pixels of noise are 3.8 MB as PNG.
+    assert embedded(curves).size == (1400, 500)
+    assert (curves.attributes["width"], curves.attributes["height"]) == ("1400", "500")
+    assert embedded(samples).size == (1400, 700)
+    # 1400 x 700 pixels of noise are 2.9 MB as PNG.
     assert embedded(samples).format == "JPEG"
     assert run.report.stat().st_size < 2e6
 
 
 def test_transparent_pixels_become_white_when_a_picture_is_scaled(tmp_path: Path) -> None:
     run = make_run(tmp_path)
-    Image.new("RGBA", (3200, 20), (0, 0, 0, 0)).save(run.learning_curves)
+    Image.new("RGBA", (2800, 20), (0, 0, 0, 0)).save(run.learning_curves)
     assert embedded(report(run).all("img")[0]).convert("RGB").getpixel((800, 5)) == (255, 255, 255)
 
 

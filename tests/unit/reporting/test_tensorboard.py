@@ -56,12 +56,12 @@ def test_a_picture_is_an_image_summary_of_the_file(tmp_path: Path) -> None:
     assert {event.step for event in events(tmp_path / "out" / "pictures")} == {0}
 
 
-def test_a_wide_picture_is_scaled_down_to_1200_pixels(tmp_path: Path) -> None:
-    write_pictures(tmp_path / "out", {"a": save(tmp_path / "a.png", 2400, 100)})
+def test_a_wide_picture_is_scaled_down_to_1400_pixels(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "out", {"a": save(tmp_path / "a.png", 2800, 100)})
     width, height, content = values(tmp_path / "out")["a"].tensor.string_val
-    assert (width, height) == (b"1200", b"50")
+    assert (width, height) == (b"1400", b"50")
     with Image.open(io.BytesIO(content)) as image:
-        assert (image.format, image.size) == ("PNG", (1200, 50))
+        assert (image.format, image.size) == ("PNG", (1400, 50))
 
 
 def test_without_pictures_nothing_is_written(tmp_path: Path) -> None:
