@@ -16,7 +16,6 @@ from annlib.errors import ConfigError
 from annlib.reporting.scaling import read_scaled
 
 
-
 def write_pictures(directory: Path, pictures: Mapping[str, Path]) -> None:
     """Writes pictures for the tabs "Images" and "Time Series".
 
