@@ -121,14 +121,12 @@ def _prepare_devices(config: RunConfig) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     compilation_cache.enable()
     with output_to(Path(os.devnull)):
-        import tensorflow as tf
+        from annlib.training.devices import prepare_gpus
 
-        gpus = tf.config.list_physical_devices("GPU")
-    if config.use_gpu and not gpus:
+        has_gpu = prepare_gpus(given=True)
+    if config.use_gpu and not has_gpu:
         raise ClusterError("--use-gpu needs a GPU: TensorFlow sees none here. Leave it out, or install annlib[gpu].")
     check_precision(config.precision)
-    for gpu in gpus:
-        tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def _train_here(

@@ -108,9 +108,10 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             compilation_cache.enable()
             import tensorflow as tf
 
+            from annlib.training.devices import prepare_gpus
+
             tf.config.threading.set_intra_op_parallelism_threads(self._configs[0].cpus_per_worker)
-            for gpu in tf.config.list_physical_devices("GPU"):
-                tf.config.experimental.set_memory_growth(gpu, True)
+            prepare_gpus(given=self._configs[0].use_gpu)
             self._data = self._workload.load(self._configs[0])
             self._is_prepared = True
         return self._data

@@ -80,16 +80,16 @@ def _train(
 ) -> dict[str, Any]:
     import tensorflow as tf
 
+    from annlib.training.devices import multi_worker_strategy, prepare_gpus
     from annlib.training.worker import train_worker
 
     place = ray.train.get_context()
     rank, world_size = place.get_world_rank(), place.get_world_size()
     tf.config.threading.set_intra_op_parallelism_threads(config.cpus_per_worker)
-    for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)
+    has_gpu = prepare_gpus(given=config.use_gpu)
     context = WorkerContext(
         rank=rank,
-        strategy=tf.distribute.MultiWorkerMirroredStrategy(),
+        strategy=multi_worker_strategy(has_gpu=has_gpu),
         check_storage=storage.check,
         flush_storage=storage.flush,
     )

@@ -63,13 +63,18 @@ def _choose(model: keras.Model, num_steps: int) -> Compilation:
     if unsupported:
         return Compilation(mode="graph", reason=f"XLA cannot compile layer {unsupported[0]!r}")
     slow = [layer.name for layer in layers if isinstance(layer, _SLOW_IN_XLA_ON_CPU)]
-    if slow and not tf.config.list_logical_devices("GPU"):
+    if slow and not has_gpu():
         return Compilation(mode="graph", reason=f"XLA is slower for layer {slow[0]!r} on a CPU")
     if num_steps < XLA_BREAK_EVEN_STEPS:
         return Compilation(
             mode="graph", reason=f"{num_steps} steps do not repay XLA's compilation, {XLA_BREAK_EVEN_STEPS} do"
         )
     return Compilation(mode="xla", reason=f"{num_steps} steps repay XLA's compilation")
+
+
+def has_gpu() -> bool:
+    """Tells whether TensorFlow works on a GPU."""
+    return bool(tf.config.list_logical_devices("GPU"))
 
 
 def is_distributed(model: keras.Model) -> bool:

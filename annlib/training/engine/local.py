@@ -6,6 +6,11 @@ import keras
 import tensorflow as tf
 
 from annlib.training.engine.arrays import Tensors
+from annlib.training.engine.compilation import has_gpu
+
+# What TensorFlow's kernels take rows of on a GPU. All data of another type, such as uint8, would travel to the CPU for
+# every batch; XLA takes rows of any type where they are.
+_TYPES_OF_GPU_KERNELS = (tf.bool, tf.float16, tf.bfloat16, tf.float32, tf.float64, tf.int32, tf.int64)
 
 
 class LocalStep:
@@ -57,6 +62,15 @@ def take_rows(data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tenso
             shape = [size, *tensor.shape[1:]]
             return tf.ensure_shape(tf.slice(tensor, [start] + [0] * (len(shape) - 1), shape), shape)
 
-        return tuple(keras.tree.map_structure(take, part) for part in data)
-    batch = tf.ensure_shape(tf.slice(rows, [start], [size]), [size])
-    return tuple(keras.tree.map_structure(lambda t: tf.gather(t, batch), part) for part in data)
+    else:
+        batch = tf.ensure_shape(tf.slice(rows, [start], [size]), [size])
+
+        def take(tensor: tf.Tensor) -> tf.Tensor:
+            return tf.gather(tensor, batch)
+
+    def take_on_device(tensor: tf.Tensor) -> tf.Tensor:
+        if tensor.dtype in _TYPES_OF_GPU_KERNELS or not has_gpu():
+            return take(tensor)
+        return tf.function(take, jit_compile=True, autograph=False)(tensor)
+
+    return tuple(keras.tree.map_structure(take_on_device, part) for part in data)

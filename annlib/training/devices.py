@@ -1,0 +1,32 @@
+"""The GPUs of this process, which TensorFlow would otherwise take whole and whoever they belong to."""
+
+import tensorflow as tf
+
+
+def prepare_gpus(*, given: bool) -> bool:
+    """Prepares the GPUs before TensorFlow's first operation.
+
+    Args:
+        given: False hides all of them: Ray leaves those of a machine in sight of workers that asked for none.
+
+    Returns:
+        True where the process has one.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    if not given:
+        tf.config.set_visible_devices([], "GPU")
+        return False
+    for gpu in gpus:
+        tf.config.experimental.set_memory_growth(gpu, True)
+    return bool(gpus)
+
+
+def multi_worker_strategy(*, has_gpu: bool) -> tf.distribute.MultiWorkerMirroredStrategy:
+    """Returns the strategy of all workers in TF_CONFIG, whose collectives go by NCCL where they have GPUs.
+
+    Left to itself, TensorFlow takes its own ring over gRPC, for GPUs as well: `AssignCollectiveType` in its
+    collective_param_resolver_local.cc uses NCCL only where it is asked for.
+    """
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    options = tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if has_gpu else kinds.AUTO)
+    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
