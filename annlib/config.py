@@ -35,7 +35,7 @@ _OTHER_VARIABLES = {"ANNLIB_CACHE_DIR"}
 
 _LARGER_IS_BETTER = ("accuracy", "auc", "precision", "recall", "f1_score", "r2_score")
 
-# Smaller products do not repay the conversions of mixed_bfloat16.
+# Smaller products do not repay the conversions of mixed precision.
 MIXED_PRECISION_BATCH_SIZE = 256
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -100,10 +100,10 @@ class RunConfig(BaseModel):
     start_timeout_s: float = Field(
         default=600.0, gt=0, description="seconds to wait for the Ray workers to start, also after a loss"
     )
-    precision: Literal["float32", "float64", "mixed_bfloat16"] = Field(
+    precision: Literal["float32", "float64", "mixed_bfloat16", "mixed_float16"] = Field(
         default="float32",
         description="type of all computations; float64 gives any number of workers the same numbers; mixed_bfloat16 "
-        "multiplies in bfloat16 where the processor or GPU is faster then",
+        "and mixed_float16 multiply in 16 bits where the processor or GPU is faster then",
     )
     gradient_accumulation: PositiveInt = Field(
         default=1, description="micro-batches in which each worker computes its part of a step, to take less memory"
@@ -178,9 +178,9 @@ class RunConfig(BaseModel):
     @classmethod
     def _check_precision(cls, precision: str, info: ValidationInfo) -> str:
         batch = info.data.get("global_batch_size", MIXED_PRECISION_BATCH_SIZE)
-        if precision == "mixed_bfloat16" and batch < MIXED_PRECISION_BATCH_SIZE:
+        if precision.startswith("mixed") and batch < MIXED_PRECISION_BATCH_SIZE:
             raise ValueError(
-                f"float32 with a global batch size of {batch}: mixed_bfloat16 is faster from "
+                f"float32 with a global batch size of {batch}: {precision} is faster from "
                 f"{MIXED_PRECISION_BATCH_SIZE} on"
             )
         return precision

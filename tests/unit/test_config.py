@@ -71,6 +71,7 @@ def test_a_configuration_is_frozen() -> None:
         ({"gradient_compression": "int8", "num_workers": "2"}, ["gradient_compression", "'bfloat16'", "'int8'"]),
         ({"gradient_accumulation": "33"}, ["gradient_accumulation", "at most the global batch size 32", "'33'"]),
         ({"precision": "mixed_bfloat16"}, ["precision", "batch size of 32", "faster from 256 on"]),
+        ({"precision": "mixed_float16"}, ["precision", "batch size of 32", "faster from 256 on"]),
         ({"precision": "float16"}, ["precision", "'mixed_bfloat16'", "'float16'"]),
     ],
 )

@@ -10,11 +10,11 @@ from annlib.models.mlp import classification_mlp
 from annlib.training import precision
 
 
-@pytest.fixture
-def _mixed() -> Any:
+@pytest.fixture(params=["mixed_bfloat16", "mixed_float16"])
+def mixed(request: pytest.FixtureRequest) -> Any:
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    yield
+    keras.config.set_dtype_policy(request.param)
+    yield request.param
     keras.config.set_dtype_policy(before)
 
 
@@ -32,20 +32,32 @@ def test_a_processor_that_multiplies_bfloat16_is_taken(monkeypatch: pytest.Monke
     precision.check_precision("mixed_bfloat16")
 
 
-def test_an_old_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_float16_is_for_gpus() -> None:
+    with pytest.raises(
+        ConfigError, match=r"mixed_float16 would be slower .* compute capability 7\.0 or more, received none"
+    ):
+        precision.check_precision("mixed_float16")
+
+
+@pytest.mark.parametrize(
+    ("kind", "older", "newer"), [("mixed_bfloat16", (7, 5), (8, 0)), ("mixed_float16", (6, 1), (7, 0))]
+)
+def test_an_old_gpu_is_refused(
+    monkeypatch: pytest.MonkeyPatch, kind: str, older: tuple[int, int], newer: tuple[int, int]
+) -> None:
     import tensorflow as tf
 
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    details: dict[str, Any] = {"compute_capability": (7, 5)}
+    details: dict[str, Any] = {"compute_capability": older}
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details)
-    with pytest.raises(ConfigError, match=r"compute capability 8.0 or more, received 7\.5"):
-        precision.check_precision("mixed_bfloat16")
-    details["compute_capability"] = (8, 0)
-    precision.check_precision("mixed_bfloat16")
+    expected = rf"compute capability {newer[0]}\.{newer[1]} or more, received {older[0]}\.{older[1]}"
+    with pytest.raises(ConfigError, match=expected):
+        precision.check_precision(kind)
+    details["compute_capability"] = newer
+    precision.check_precision(kind)
 
 
-@pytest.mark.usefixtures("_mixed")
-def test_it_trains_to_the_accuracy_of_float32() -> None:
+def test_it_trains_to_the_accuracy_of_float32(mixed: str) -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(2000, 8)).astype("float32")
     y = (x[:, 0] * x[:, 1] > 0).astype("int32") + (x[:, 2] > 0.5)
@@ -56,10 +68,10 @@ def test_it_trains_to_the_accuracy_of_float32() -> None:
         annlib.fit(model, x, y, batch_size=256, epochs=60, seed=0, verbose=0)
         return model, annlib.evaluate(model, x, y, return_dict=True)["sparse_categorical_accuracy"]
 
-    mixed, accuracy = train()
-    assert mixed.layers[0].compute_dtype == "bfloat16"
+    model, accuracy = train()
+    assert model.layers[0].compute_dtype == mixed.removeprefix("mixed_")
     # Probabilities and weights keep all digits.
-    assert mixed.layers[-1].compute_dtype == "float32"
-    assert {weight.dtype for weight in mixed.weights} == {"float32"}
+    assert model.layers[-1].compute_dtype == "float32"
+    assert {weight.dtype for weight in model.weights} == {"float32"}
     keras.config.set_dtype_policy("float32")
     assert accuracy == pytest.approx(train()[1], abs=0.01)
