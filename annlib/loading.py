@@ -1,6 +1,7 @@
 """Models that were saved, and the files of finished runs, read without running code that stands in them."""
 
 import atexit
+import contextlib
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ import tempfile
 import textwrap
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,8 @@ def load(
     try:
         if file.suffix in _HDF5_ENDINGS:
             return hdf5.load_model(file, custom_objects or {}, training_config if is_compiled else None)
-        return keras.saving.load_model(file, custom_objects=custom_objects, compile=is_compiled, safe_mode=True)
+        with _scaled_loss(model_config):
+            return keras.saving.load_model(file, custom_objects=custom_objects, compile=is_compiled, safe_mode=True)
     # A damaged file makes Keras, h5py and zipfile raise nearly anything.
     except Exception as error:
         # Keras repeats the configurations around the layer that failed.
@@ -89,6 +91,23 @@ def load(
             f"{textwrap.shorten(reason, 300, placeholder=' ...')} Import what registers its classes or pass "
             "custom_objects, or restore the file."
         ) from error
+
+
+@contextlib.contextmanager
+def _scaled_loss(model_config: Any) -> Iterator[None]:
+    """Lets Keras scale the loss of a model that has been trained so.
+
+    It saves neither that nor, for most models, their precision, and takes the precision of the process for it.
+    """
+    import keras
+
+    before = keras.config.dtype_policy()
+    if '"mixed_float16"' in json.dumps(model_config):
+        keras.config.set_dtype_policy("mixed_float16")
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def load_core(run: RunDirectory, signature: Signature, *, compile: bool = True) -> "keras.Model":

@@ -62,7 +62,6 @@ def train_worker(
         signature = workload.signature(data, model)
         names = metric_names(model, signature.model_inputs(data.train.x), data.train.y)
         workload.check_monitor(config, names)
-        model.optimizer.build(model.trainable_variables)
     expected = checkpoint.identity(config, data, model)
     progress = checkpoint.restore(run.checkpoints, model, expected)
     if progress is None:

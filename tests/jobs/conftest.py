@@ -66,6 +66,15 @@ def diabetes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return train_here(tmp_path_factory.mktemp("runs"), "diabetes", formats=["h5"])
 
 
+@pytest.fixture
+def half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run in mixed_float16, trained in two parts; processors would be refused, for they are slower with it."""
+    monkeypatch.setattr("annlib.training.precision._COMPUTE_CAPABILITY", {})
+    values = {"precision": "mixed_float16", "global_batch_size": 256, "optimizer": "adam"}
+    train_here(tmp_path, "digits", epochs=1, **values)
+    return train_here(tmp_path, "digits", epochs=2, **values)
+
+
 @pytest.fixture(scope="session")
 def setosa(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A perceptron in float64, which gives a score."""

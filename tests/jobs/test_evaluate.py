@@ -127,6 +127,20 @@ def test_an_unknown_workload_is_refused(finished: Path) -> None:
         evaluate_run(RunDirectory(finished))
 
 
+def test_a_run_with_a_scaled_loss_keeps_the_state_of_its_optimizer(
+    half: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    import annlib
+
+    optimizer = annlib.load(half).optimizer
+    # Two of the scale, two of Adam's steps and rate, two of each of six weights, two of its own steps and rate.
+    assert len(optimizer.variables) == 18
+    # Of five steps an epoch, those whose scaled gradients overflow are left out.
+    assert 5 < optimizer.inner_optimizer.iterations.numpy() <= 10
+    assert not [warning for warning in recwarn if "Skipping" in str(warning.message)]
+    evaluate_run(RunDirectory(half))
+
+
 def test_a_missing_signature_is_refused(finished: Path) -> None:
     (finished / "signature.json").unlink()
     with pytest.raises(StorageError, match=r"signature.json cannot be read"):

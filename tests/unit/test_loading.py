@@ -400,3 +400,25 @@ def test_a_damaged_configuration_is_one_line(tmp_path: Path, text: str, expected
 def test_a_missing_configuration_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match=r"config.yaml is damaged: .*\(No such file"):
         read_config(RunDirectory(tmp_path))
+
+
+@pytest.mark.parametrize("functional", [False, True])
+def test_a_scaled_loss_stays_scaled(tmp_path: Path, functional: bool, recwarn: pytest.WarningsRecorder) -> None:
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        layers = [keras.Input((3,)), keras.layers.Dense(4), keras.layers.Dense(1, dtype="float32")]
+        model = keras.Sequential(layers)
+        if functional:
+            model = keras.Model(model.inputs, model.outputs)
+        model.compile("adam", "mse")
+    finally:
+        keras.config.set_dtype_policy(policy)
+    annlib.fit(model, np.ones((32, 3)), np.ones(32), epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = load(tmp_path / "model.keras")
+    assert not [str(warning.message) for warning in recwarn if "Skipping" in str(warning.message)]
+    assert keras.config.dtype_policy() == policy
+    assert isinstance(loaded.optimizer, keras.optimizers.LossScaleOptimizer)
+    for saved, restored in zip(model.optimizer.variables, loaded.optimizer.variables, strict=True):
+        assert np.array_equal(saved.numpy(), restored.numpy())
