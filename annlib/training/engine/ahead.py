@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from annlib.training.engine.program import Logs
+from annlib.training.engine.packed_logs import Logs
 
 Results = list[tuple[Logs, Logs]]
 State = list[np.ndarray[Any, Any]]

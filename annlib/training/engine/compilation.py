@@ -2,10 +2,13 @@
 
 import dataclasses
 import logging
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
+
+from annlib import compilation_cache
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +73,46 @@ def _choose(model: keras.Model, num_steps: int) -> Compilation:
             mode="graph", reason=f"{num_steps} steps do not repay XLA's compilation, {XLA_BREAK_EVEN_STEPS} do"
         )
     return Compilation(mode="xla", reason=f"{num_steps} steps repay XLA's compilation")
+
+
+class Compiled:
+    """A function as XLA or a plain graph runs it, or Python."""
+
+    def __init__(self, function: Callable[..., tf.Tensor], compilation: Compilation) -> None:
+        self._plain: Any = function if compilation.mode == "eager" else tf.function(function, autograph=False)
+        is_xla = compilation.mode == "xla"
+        self._compiled = tf.function(function, jit_compile=True, autograph=False) if is_xla else self._plain
+
+    def for_types(self, *arguments: Any) -> Callable[..., tf.Tensor]:
+        """Returns the function for arguments of these types, which are tensors or specifications of tensors.
+
+        TensorFlow would look it up on every call, which takes longer than a hundred steps of a small model.
+        """
+        function = self._compiled
+        if hasattr(function, "get_concrete_function"):
+            function = function.get_concrete_function(*arguments)
+
+        has_run = False
+
+        def call(*values: Any) -> tf.Tensor:
+            nonlocal function, has_run
+            try:
+                result = function(*values)
+            except tf.errors.OpError as error:
+                if has_run or self._compiled is self._plain:
+                    raise
+                # XLA compiles before any step runs, and writes the variables after the last one, so that starting over
+                # as a plain graph is safe. What is wrong may also be a file of compiled functions.
+                reason = str(error).splitlines()[0]
+                logger.warning("XLA does not run this model, the plain graph takes over: %s", reason)
+                compilation_cache.clear()
+                self._compiled = self._plain
+                function = self._plain.get_concrete_function(*arguments)
+                result = function(*values)
+            has_run = True
+            return result
+
+        return call
 
 
 def has_gpu() -> bool:

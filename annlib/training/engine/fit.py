@@ -12,7 +12,8 @@ from annlib.training.engine.arguments import callback_list, check_compiled, chec
 from annlib.training.engine.arrays import as_dataset, split_off_validation
 from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.options import StepOptions
-from annlib.training.engine.program import Data, Logs
+from annlib.training.engine.packed_logs import Logs
+from annlib.training.engine.program import Data
 from annlib.training.engine.session import Session
 from annlib.training.engine.sources import StreamedData, only_streamed, source_of
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import keras
 
-from annlib.training.engine.program import Logs
+from annlib.training.engine.packed_logs import Logs
 
 # These look at the logs alone.
 _READ_LOGS = (keras.callbacks.History, keras.callbacks.CSVLogger, keras.callbacks.ProgbarLogger)

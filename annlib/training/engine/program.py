@@ -6,27 +6,20 @@ epochs, many epochs are one call. It is called with a range of steps, so that th
 compiling again.
 """
 
-import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from annlib import compilation_cache
-from annlib.errors import ConfigError
 from annlib.training.engine.arrays import Tensors, num_rows
-from annlib.training.engine.compilation import Compilation, choose_compilation, is_distributed
+from annlib.training.engine.compilation import Compilation, Compiled, choose_compilation, is_distributed
 from annlib.training.engine.local import LocalStep
 from annlib.training.engine.options import StepOptions
+from annlib.training.engine.packed_logs import Logs, PackedLogs
 from annlib.training.engine.replicated import ReplicatedStep
 from annlib.training.engine.steps import Step, run_steps
 
-logger = logging.getLogger(__name__)
-
-Logs = dict[str, Any]
 Data = tuple[Tensors, ...]
 
 
@@ -80,8 +73,8 @@ class TrainingProgram:
         self._validation_batch_size = validation_batch_size
         self._step = _training_step(model, batch_size, options)
         self._test_step = _test_step(model, validation_batch_size)
-        self._logs, self._validation_logs = _PackedLogs(), _PackedLogs()
-        self._function = _Compiled(self._run_epochs, compilation)
+        self._logs, self._validation_logs = PackedLogs(), PackedLogs()
+        self._function = Compiled(self._run_epochs, compilation)
 
     def bind(self, data: Data, validation: Data | None, *, shuffles: bool) -> "Run":
         """Returns what runs epochs over data.
@@ -156,8 +149,8 @@ class EvaluationProgram:
     def __init__(self, model: keras.Model, batch_size: int, *, compilation: Compilation) -> None:
         self._batch_size = batch_size
         self._step = _test_step(model, batch_size)
-        self._logs = _PackedLogs()
-        self._function = _Compiled(self._evaluate, compilation)
+        self._logs = PackedLogs()
+        self._function = Compiled(self._evaluate, compilation)
 
     def bind(self, data: Data) -> Callable[..., Logs]:
         """Returns what evaluates data.
@@ -174,88 +167,9 @@ class EvaluationProgram:
         return _run_all(self._step, data, self._batch_size, self._logs)
 
 
-def _run_all(step: Step, data: Data, batch_size: int, logs: "_PackedLogs") -> tf.Tensor:
+def _run_all(step: Step, data: Data, batch_size: int, logs: PackedLogs) -> tf.Tensor:
     run_steps(step, data, None, batch_size)
     return logs.pack(step.results())
-
-
-class _Compiled:
-    """A function as XLA or a plain graph runs it, or Python."""
-
-    def __init__(self, function: Callable[..., tf.Tensor], compilation: Compilation) -> None:
-        self._plain: Any = function if compilation.mode == "eager" else tf.function(function, autograph=False)
-        is_xla = compilation.mode == "xla"
-        self._compiled = tf.function(function, jit_compile=True, autograph=False) if is_xla else self._plain
-
-    def for_types(self, *arguments: Any) -> Callable[..., tf.Tensor]:
-        """Returns the function for arguments of these types, which are tensors or specifications of tensors.
-
-        TensorFlow would look it up on every call, which takes longer than a hundred steps of a small model.
-        """
-        function = self._compiled
-        if hasattr(function, "get_concrete_function"):
-            function = function.get_concrete_function(*arguments)
-
-        has_run = False
-
-        def call(*values: Any) -> tf.Tensor:
-            nonlocal function, has_run
-            try:
-                result = function(*values)
-            except tf.errors.OpError as error:
-                if has_run or self._compiled is self._plain:
-                    raise
-                # XLA compiles before any step runs, and writes the variables after the last one, so that starting over
-                # as a plain graph is safe. What is wrong may also be a file of compiled functions.
-                reason = str(error).splitlines()[0]
-                logger.warning("XLA does not run this model, the plain graph takes over: %s", reason)
-                compilation_cache.clear()
-                self._compiled = self._plain
-                function = self._plain.get_concrete_function(*arguments)
-                result = function(*values)
-            has_run = True
-            return result
-
-        return call
-
-
-class _PackedLogs:
-    """Metrics of any shape in one vector of float64, which holds all their types exactly: one value to read, not many.
-
-    `width` is the length of the vector, known once it was traced.
-    """
-
-    def __init__(self) -> None:
-        self.width = 0
-        self._layout: dict[str, tuple[tuple[int, ...], Any]] = {}
-
-    def pack(self, metrics: Mapping[str, Any]) -> tf.Tensor:
-        """Returns the vector.
-
-        Raises:
-            ConfigError: a metric's shape is not known before it runs.
-        """
-        tensors = {name: tf.convert_to_tensor(value) for name, value in metrics.items()}
-        for name, tensor in tensors.items():
-            if not tensor.shape.is_fully_defined():
-                raise ConfigError(
-                    f"metric {name} has the shape {tensor.shape}: expected one that is known before it is computed, "
-                    "such as (num_classes,). Give its result a fixed shape, for example with tf.ensure_shape."
-                )
-        self._layout = {name: (tuple(t.shape), t.dtype.as_numpy_dtype) for name, t in tensors.items()}
-        self.width = sum(math.prod(shape) for shape, _ in self._layout.values())
-        flat = [tf.reshape(tf.cast(tensor, tf.float64), [-1]) for tensor in tensors.values()]
-        return tf.concat(flat, axis=0) if flat else tf.zeros([0], tf.float64)
-
-    def unpack(self, vector: np.ndarray[Any, Any]) -> Logs:
-        """Returns the metrics: Python numbers, arrays where they are not scalar."""
-        logs: Logs = {}
-        start = 0
-        for name, (shape, dtype) in self._layout.items():
-            end = start + math.prod(shape)
-            logs[name] = vector[start:end].astype(dtype).reshape(shape) if shape else vector[start].astype(dtype).item()
-            start = end
-        return logs
 
 
 def _training_step(model: keras.Model, batch_size: int, options: StepOptions) -> Step:

@@ -14,7 +14,8 @@ from annlib.data.windows import WindowPlan
 from annlib.errors import ConfigError
 from annlib.training.engine.arrays import as_dataset, num_rows
 from annlib.training.engine.orders import EpochOrders
-from annlib.training.engine.program import Data, EvaluationProgram, Logs, Run, TrainingProgram
+from annlib.training.engine.packed_logs import Logs
+from annlib.training.engine.program import Data, EvaluationProgram, Run, TrainingProgram
 
 # The order of the samples depends on it, so it is the same on all machines. Three times so much is in memory.
 WINDOW_BYTES = 32 * 2**20
