@@ -8,7 +8,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # annlib beside it
 from annlib.command import given_values, run_command
 from annlib.config import load_config
 from annlib.workload_command import parse_workload
-from annlib.workloads import WORKLOADS
 
 
 def main() -> int:
@@ -17,10 +16,6 @@ def main() -> int:
     def command() -> int:
         description = "Train a workload, here or on Ray workers."
         arguments, workload = parse_workload(sys.argv[1:], prog="jobs/train.py", description=description)
-        if workload is None:
-            for each in WORKLOADS.values():
-                print(f"{each.name:30} {each.description}")
-            return 0
         config_class = workload.config_class
         config = load_config(
             given_values(arguments, config_class),

@@ -1,29 +1,22 @@
 """Searches for the best hyperparameters of a workload: `python jobs/tune.py fashion-mnist --num-trials 20`."""
 
+import argparse
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # annlib beside it, installed or not
 
-from rich.console import Console
-
-from annlib.command import Parser, add_run_flags, given_values, positive_integer, run_command
+from annlib.command import given_values, positive_integer, run_command
 from annlib.config import load_config
 from annlib.tuning.definition import TRIALS_PER_PROCESS, define
-from annlib.tuning.search import tune
-from annlib.workloads import find
+from annlib.workload_command import parse_workload
 
 # The others that a configuration has come from --config.
 RUN_FLAGS = ("epochs", "seed", "name", "storage", "data_dir", "use_gpu", "cpus_per_worker")
 
 
-def main() -> int:
-    """Parses the command line and searches; returns the exit code."""
-    parser = Parser(prog="jobs/tune.py", description="Search for the best hyperparameters of a workload, on Ray Tune.")
-    parser.add_argument(
-        "workload",
-        help="what to train: a name of `jobs/train.py --list`, or file.py:name or package.module:name of your own",
-    )
+def add_search_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of a search."""
     parser.add_argument("--num-trials", type=positive_integer, default=20, help="trials in all (default: 20)")
     parser.add_argument(
         "--space", type=Path, metavar="FILE", help="YAML file of what to vary (default: the workload's)"
@@ -38,12 +31,26 @@ def main() -> int:
         default=TRIALS_PER_PROCESS,
         help=f"trials that a process does before a new one takes its place (default: {TRIALS_PER_PROCESS})",
     )
-    add_run_flags(parser, names=RUN_FLAGS)
-    arguments = parser.parse_args()
+
+
+def main() -> int:
+    """Parses the command line and searches; returns the exit code."""
 
     def command() -> int:
-        workload = find(arguments.workload)
-        config = load_config(given_values(arguments), defaults=workload.defaults, config_file=arguments.config)
+        arguments, workload = parse_workload(
+            sys.argv[1:],
+            prog="jobs/tune.py",
+            description="Search for the best hyperparameters of a workload, on Ray Tune.",
+            run_flags=RUN_FLAGS,
+            add_flags=add_search_flags,
+        )
+        config_class = workload.config_class
+        config = load_config(
+            given_values(arguments, config_class),
+            defaults=workload.defaults,
+            config_file=arguments.config,
+            config_class=config_class,
+        )
         search = define(
             config,
             workload,
@@ -53,6 +60,11 @@ def main() -> int:
             concurrency=arguments.concurrency,
             trials_per_process=arguments.trials_per_process,
         )
+        # Here, for the help is printed without them.
+        from rich.console import Console
+
+        from annlib.tuning.search import tune
+
         return tune(search, console=Console(file=sys.stdout))
 
     return run_command(command)

@@ -96,13 +96,8 @@ def define(
         trials_per_process: trials that a process does, one after another, until a new one takes its place.
 
     Raises:
-        ConfigError: the workload cannot be searched, or a value is wrong.
+        AnnlibError: a value is wrong.
     """
-    if workload.config_class is not RunConfig:
-        raise ConfigError(
-            f"{workload.name} cannot be tuned: expected a workload without flags of its own, received one that has "
-            "some. Train it with jobs/train.py."
-        )
     if metric is None:
         metric = f"val_{workload.metrics[0]}" if workload.output == "probabilities" else "val_loss"
     # The metrics of a model of the user's own are known when it is built.
@@ -115,6 +110,8 @@ def define(
         )
     config = config.model_copy(update={"monitor": metric})
     workload.check(config)
+    if workload.settle is not None:
+        config = workload.settle(config)
     space = default_space(workload, config) if space_file is None else read_space(space_file, config)
     shapes = [name for name in space if name in ("layers", "neurons", *MLP_FIELDS)]
     if shapes and not workload.is_mlp:

@@ -16,6 +16,7 @@ from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.errors import ConfigError, StorageError
+from annlib.loading import import_keras
 from annlib.reporting.trials import summarize
 from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
 from annlib.training.run_storage import open_run_storage
@@ -44,7 +45,11 @@ def tune(search: Search, *, console: Console) -> int:
     with open_run_storage(config, leave_out=("trial-",)) as storage:
         directory = storage.run.path
         _check_directory(directory, search)
-        _check_metric(search, search.workload.load(config))
+        data = search.workload.load(config)
+        for note in data.notes:
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
+        _check_metric(search, data)
+        del data
         configs = _configs(search, console)
         with contextlib.ExitStack() as stack:
             records, received = _run(search, configs, directory, console, stack)
@@ -82,10 +87,12 @@ def _check_directory(directory: Path, search: Search) -> None:
 
 
 def _check_metric(search: Search, data: Dataset) -> None:
-    """Raises ConfigError where a model of the user's own has no such metric, which the model alone tells."""
+    """Raises ConfigError where the model has no such metric, which the model alone tells where it is the user's own."""
     workload = search.workload
-    if workload.metrics:
+    # A table decides which of the metrics there are.
+    if workload.metrics and workload.config_class is RunConfig:
         return
+    import_keras()
     from annlib.training.engine import metric_names
 
     model = workload.build(data, search.config)

@@ -9,6 +9,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -21,8 +23,8 @@ NUM_TRIALS = 8
 NAME = "sparse_categorical_accuracy"
 
 
-def command(job: str, storage: Path, name: str, *flags: object) -> subprocess.Popen[str]:
-    words = [sys.executable, str(ROOT / f"jobs/{job}.py"), "digits", "--storage", storage, "--name", name, *flags]
+def command(job: str, storage: Path, name: str, *flags: object, workload: str = "digits") -> subprocess.Popen[str]:
+    words = [sys.executable, str(ROOT / f"jobs/{job}.py"), workload, "--storage", storage, "--name", name, *flags]
     environment = {**os.environ, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "-1"}
     return subprocess.Popen(
         list(map(str, words)), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -143,3 +145,41 @@ def test_a_cluster_that_is_too_small_is_one_line(storage: Path) -> None:
     assert (small.returncode, output, errors.count("\n")) == (2, "", 1)
     assert "999 workers need 999. Give a smaller --concurrency" in errors
     assert not (storage / "small").exists()
+
+
+def test_a_table_of_the_users_own(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    size, city = generator.normal(80, 20, 600), generator.choice(["Paris", "Rome"], 600)
+    wanted = np.where(size + 15 * (city == "Rome") > 85, "yes", "no")
+    table = tmp_path / "flats.csv"
+    pd.DataFrame({"size": size, "city": city, "wanted": wanted}).to_csv(table, index=False)
+    flags = ["--data", table, "--target", "wanted", "--model", "wide-deep"]
+    metric = ["--metric", "val_binary_accuracy"]
+    searched = command("tune", tmp_path, "search", *flags, *metric, "--num-trials", 3, "--epochs", 4, workload="table")
+    output, errors = searched.communicate(timeout=300)
+    assert (searched.returncode, errors) == (0, ""), output
+    assert output.startswith("binary of wanted: 2 different values")
+    best = yaml.safe_load((tmp_path / "search/best.yaml").read_text())
+    assert (best["target"], best["model"]) == ("wanted", "wide-deep")
+
+    trained = command("train", tmp_path, "best", "--config", tmp_path / "search/best.yaml", workload="table")
+    output, errors = trained.communicate(timeout=120)
+    assert (trained.returncode, errors) == (0, ""), output
+    found = json.loads((tmp_path / "search/results.json").read_text())
+    scores = {trial["number"]: trial["scores"] for trial in found["trials"]}
+    metrics = json.loads((tmp_path / "best/metrics.json").read_text())
+    assert metrics["validation"]["binary_accuracy"] == pytest.approx(scores[found["best"]]["4"], abs=0.02)
+
+
+def test_a_metric_that_the_tables_target_does_not_have_is_one_line(tmp_path: Path) -> None:
+    table = tmp_path / "flats.csv"
+    pd.DataFrame({"size": np.arange(100), "price": np.arange(100) % 7 * 1.5}).to_csv(table, index=False)
+    flags = ["--data", table, "--target", "price", "--metric", "val_binary_accuracy"]
+    searched = command("tune", tmp_path, "search", *flags, workload="table")
+    _, errors = searched.communicate(timeout=120)
+    assert searched.returncode == 2
+    assert errors.splitlines() == [
+        "error: metric is unknown: expected one of val_loss, val_root_mean_squared_error, val_mae, received "
+        "'val_binary_accuracy'. Correct --metric."
+    ]
+    assert not (tmp_path / "search").exists()

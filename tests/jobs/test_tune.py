@@ -10,9 +10,11 @@ import pytest
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ([], "the following arguments are required: workload"),
+        ([], "expected a workload, received none"),
         (["digit"], "did you mean digits?"),
-        (["table"], "cannot be tuned"),
+        (["table"], "data is missing"),
+        (["table", "--data", "no-such-file.csv", "--target", "y"], "no-such-file.csv"),
+        (["digits", "--target", "y"], "unrecognized arguments: --target y"),
         (["no-such-file.py:w"], "no-such-file.py does not exist"),
         (["digits", "--num-trials", "0"], "expected a whole number of 1 or more, received '0'"),
         (["digits", "--concurrency", "-1"], "expected a whole number of 1 or more"),

@@ -82,7 +82,12 @@ def _stopped_after_parsing(module: Any) -> Iterator[None]:
             yield
         return
     # It parses inside of the command, for its flags depend on the workload.
-    with mock.patch.object(module, "load_config"), mock.patch("annlib.run.train", return_value=0):
+    with contextlib.ExitStack() as stack:
+        for name in ("load_config", "define"):
+            if hasattr(module, name):
+                stack.enter_context(mock.patch.object(module, name))
+        for function in ("annlib.run.train", "annlib.tuning.search.tune"):
+            stack.enter_context(mock.patch(function, return_value=0))
         yield
 
 

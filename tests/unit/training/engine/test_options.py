@@ -23,8 +23,8 @@ def build() -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("steps", [0, 10**9], ids=["xla", "graph"])
-@pytest.mark.parametrize("number", [2, 3, 16, 50])
+# XLA compiles each of the micro-batches, which takes long for many.
+@pytest.mark.parametrize(("number", "steps"), [(3, 0), (2, 10**9), (16, 10**9), (50, 10**9)])
 def test_the_curve_is_that_of_whole_batches(monkeypatch: pytest.MonkeyPatch, number: int, steps: int) -> None:
     monkeypatch.setattr(compilation, "XLA_BREAK_EVEN_STEPS", steps)
     expected, received = build(), build()
