@@ -106,7 +106,7 @@ def _describe_ranks(errors: Mapping[int, BaseException]) -> tuple[list[int], str
             return ranks, f"the process of rank {', '.join(map(str, ranks))} {kind}"
     silent = sorted({rank for error in errors.values() for rank in _silent_ranks(str(error))})
     if silent:
-        return silent, f"the process of rank {', '.join(map(str, silent))} is not heard any more"
+        return silent, f"the process of rank {', '.join(map(str, silent))} does not answer"
     rank, error = min(errors.items())
     if "Collective" in str(error):
         # Met before anybody has seen which process is gone.

@@ -20,13 +20,13 @@ class Failed(Exception):
 @pytest.mark.parametrize(
     ("errors", "cause"),
     [
-        ({0: NO_HEARTBEATS.format(1, TASK.format(1))}, "the process of rank 1 is not heard any more"),
+        ({0: NO_HEARTBEATS.format(1, TASK.format(1))}, "the process of rank 1 does not answer"),
         (
             {0: NO_HEARTBEATS.format(1, TASK.format(1) + "\n" + TASK.format(12))},
-            "the process of rank 1, 12 is not heard any more",
+            "the process of rank 1, 12 does not answer",
         ),
-        ({1: NO_COORDINATOR}, "the process of rank 0 is not heard any more"),
-        ({0: ABORTED, 1: NO_COORDINATOR}, "the process of rank 0 is not heard any more"),
+        ({1: NO_COORDINATOR}, "the process of rank 0 does not answer"),
+        ({0: ABORTED, 1: NO_COORDINATOR}, "the process of rank 0 does not answer"),
         ({1: ABORTED}, "rank 1 lost its connection to another worker"),
         ({1: "Traceback\n  a line\nValueError: bad row"}, "rank 1 failed: ValueError: bad row"),
     ],
