@@ -10,6 +10,7 @@ import time
 import ray
 from ray._private import services
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
+from ray.exceptions import AuthenticationError
 
 from annlib.errors import ClusterError
 
@@ -68,10 +69,10 @@ def _connect() -> str:
         host, port = address.rsplit(":", 1)
         socket.create_connection((host, int(port)), timeout=HEAD_TIMEOUT_S).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, ValueError):
+    except (OSError, ValueError, AuthenticationError):
         raise ClusterError(
             "no Ray node runs on this machine, or its head does not answer: expected one that `ray start` has "
-            "started. Run this there, before Ray ends."
+            "started, and its token where it wants one. Run this there, before Ray ends."
         ) from None
     return address
 

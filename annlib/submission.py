@@ -278,6 +278,9 @@ def _connect(url: str) -> Any:
     os.environ["RAY_API_SERVER_ADDRESS"] = url
     try:
         return Client(url)
+    except AuthenticationError as error:
+        # Before it has asked the server: RAY_AUTH_MODE=token, and no token here.
+        raise ClusterError(_token_message(url, str(error))) from None
     except (OSError, RuntimeError, ValueError) as error:
         raise ClusterError(
             f"no Ray job server answers at {url}: expected a running one, received {_line(error)}. Start it with "
@@ -286,10 +289,10 @@ def _connect(url: str) -> Any:
 
 
 def _token_message(url: str, answer: str) -> str:
-    given = "no token" if answer.startswith("Authentication required") else "a wrong one"
+    is_missing = answer.startswith(("Authentication required", "Token authentication is enabled"))
     return (
-        f"the job server at {url} expected its token, received {given}. Set RAY_AUTH_MODE=token, and the cluster's "
-        "token in ~/.ray/auth_token, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN."
+        f"the job server at {url} expected its token, received {'no token' if is_missing else 'a wrong one'}. Set "
+        "RAY_AUTH_MODE=token, and the cluster's token in ~/.ray/auth_token, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN."
     )
 
 

@@ -149,6 +149,15 @@ def test_without_the_token_nothing_is_submitted(cluster: Cluster, tmp_path: Path
     assert "77aa" not in out + err
 
 
+def test_a_machine_without_any_token_is_one_line(cluster: Cluster, tmp_path: Path) -> None:
+    environment = {**cluster.environment, "HOME": str(tmp_path), "RAY_AUTH_MODE": "token"}
+    environment.pop("RAY_AUTH_TOKEN_PATH", None)
+    code, out, err = finish(submit(cluster._replace(environment=environment), "--", "true"), timeout_s=60)
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1, err
+    assert "expected its token, received no token. Set RAY_AUTH_MODE=token" in err
+
+
 def test_no_server_is_one_line(cluster: Cluster) -> None:
     process = submit(cluster._replace(url=f"http://127.0.0.1:{free_port()}"), "--", "true")
     code, _, err = finish(process, timeout_s=60)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import AuthenticationError
 
 from annlib.config import RunConfig
 from annlib.errors import ClusterError
@@ -89,11 +90,13 @@ def _initialize() -> None:
     if address != "local":
         try:
             ray.init(address=address or "auto", **options)
-        except ConnectionError:
+        except (ConnectionError, AuthenticationError) as error:
             if address:
+                received = "no token here" if isinstance(error, AuthenticationError) else "no answer"
                 raise ClusterError(
-                    f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS, received no answer. "
-                    "Start it with `ray start --head`, correct RAY_ADDRESS, or unset it."
+                    f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS and, where it wants "
+                    f"one, RAY_AUTH_MODE=token with its token, received {received}. Start it with `ray start --head`, "
+                    "copy its ~/.ray/auth_token, correct RAY_ADDRESS, or unset it."
                 ) from None
         else:
             return

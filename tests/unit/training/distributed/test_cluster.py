@@ -1,0 +1,35 @@
+import pytest
+import ray
+from ray.exceptions import AuthenticationError
+
+from annlib.errors import ClusterError
+from annlib.training.distributed.cluster import _initialize
+
+
+@pytest.mark.parametrize(
+    ("error", "received"), [(ConnectionError("x"), "no answer"), (AuthenticationError("y"), "no token here")]
+)
+def test_a_cluster_that_lets_nobody_in_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, received: str
+) -> None:
+    def init(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    with pytest.raises(ClusterError, match=rf"^no Ray cluster answers at head:6379: expected .* received {received}\."):
+        _initialize()
+
+
+def test_without_an_address_a_cluster_of_its_own_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    addresses = []
+
+    def init(*, address: str, **_: object) -> None:
+        addresses.append(address)
+        if address == "auto":
+            raise AuthenticationError("no token yet")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    _initialize()
+    assert addresses == ["auto", "local"]
