@@ -361,9 +361,10 @@ def _describe(error: ValidationError, places: Mapping[str, str], config_class: t
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if expected.startswith(("greater", "less")):
         expected = f"a value {expected}"
+    flag = ENVIRONMENT_PREFIX + name.upper() if place == "the environment" else f"--{name.replace('_', '-')}"
     return (
         f"{name} from {place} is wrong: expected {expected.removeprefix('expected ')}, received {first['input']!r}. "
-        f"Correct --{name.replace('_', '-')}."
+        f"Correct {flag}."
     )
 
 

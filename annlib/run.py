@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from annlib import compilation_cache, results
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
-from annlib.errors import ClusterError, ConfigError, StorageError
+from annlib.errors import ClusterError, ConfigError, StorageError, TrainingError
 from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
@@ -25,6 +25,9 @@ from annlib.training.follower import Follower
 from annlib.training.precision import check_precision
 from annlib.training.run_storage import RunStorage, open_run_storage
 from annlib.training.workload import Workload
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +148,20 @@ def _train_here(
         flush_storage=storage.flush,
         on_row=display.show,
     )
-    return train_worker(config, workload, context)
+    try:
+        return train_worker(config, workload, context)
+    except tf.errors.OpError as error:
+        # Numbers that do not fit the model, or no memory; the traceback is one of TensorFlow's graph.
+        logger.exception("the training failed")
+        raise TrainingError(
+            f"the training failed: {_reason(error)}. The traceback is in run.log of {config.location}."
+        ) from None
+
+
+def _reason(error: "tf.errors.OpError") -> str:
+    """Returns what TensorFlow's message is about: its last paragraph, without the names of the graph's nodes."""
+    lines = [line.strip() for line in str(error).split("[[{{node")[0].splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")[:400]
 
 
 def _train_on_ray(

@@ -67,6 +67,8 @@ def check_storage(storage: str, *, name: str = "--storage") -> str:
     Raises:
         ConfigError: the scheme is unknown, there is no bucket, or the URI holds credentials, which are not repeated.
     """
+    if not storage:
+        raise ConfigError(f"{name} is empty: expected a directory or a URI. Give one, or leave it out.")
     if "://" not in storage:
         return str(Path(storage).expanduser().absolute())
     parts = urlsplit(storage)

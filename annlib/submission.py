@@ -282,8 +282,9 @@ def _connect(url: str) -> Any:
         # Before it has asked the server: RAY_AUTH_MODE=token, and no token here.
         raise ClusterError(_token_message(url, str(error))) from None
     except (OSError, RuntimeError, ValueError) as error:
+        received = _line(error).rstrip(".")
         raise ClusterError(
-            f"no Ray job server answers at {url}: expected a running one, received {_line(error)}. Start it with "
+            f"no Ray job server answers at {url}: expected a running one, received {received}. Start it with "
             "`ray start --head`, or give --address."
         ) from error
 

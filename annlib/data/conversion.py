@@ -12,9 +12,14 @@ from annlib.errors import DataError
 
 # What means in a text that there is no value.
 NULL_TEXTS = ("", "#N/A", "<NA>", "N/A", "n/a", "NA", "NaN", "nan", "NULL", "null")
+# How pandas names the rows of a table that it writes, where they have no name: no column of the table.
+UNNAMED_INDEX = "__index_level_"
 TRUE_TEXTS = ("true", "True", "TRUE", "1")
 FALSE_TEXTS = ("false", "False", "FALSE", "0")
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:inf|infinity)\s*$"
+# The zone after a time of day: UTC, or how far ahead of it.
+_ZONE = r"(\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(?:Z|[+-]\d{2}:?\d{2})$"
+_OFFSET = r"\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})$"
 _NUM_EXAMPLES = 3
 
 
@@ -72,10 +77,12 @@ def to_seconds(name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     Raises:
         DataError: a text is no ISO 8601 date.
     """
+    offset = None
     if kind_of(column.type) == "category":
         text = pc.utf8_trim_whitespace(to_text(column))
         # A cast knows a time zone only where all values have one.
-        text = pc.replace_substring_regex(text, r"(Z|[+-]00:?00)$", "")
+        offset = _offset_seconds(text)
+        text = pc.replace_substring_regex(text, _ZONE, r"\1")
         is_date = pc.match_substring_regex(text, r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?$")
         _check(name, "ISO 8601 dates such as 2024-01-31 or 2024-01-31T12:00:00", text, is_date)
         type_ = pa.timestamp("ns" if _has_fractions(text) else "s")
@@ -89,8 +96,18 @@ def to_seconds(name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
         raise _wrong(name, "dates", column, pc.is_valid(column))
     column = column.cast(pa.timestamp("s"), safe=False) if not pa.types.is_timestamp(column.type) else column
     seconds = column.cast(pa.timestamp("s", tz=column.type.tz), safe=False).cast(pa.int64())
+    if offset is not None:
+        seconds = pc.subtract(seconds, offset)
     found = seconds.fill_null(MISSING_DATE).combine_chunks()
     return np.array(found.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _offset_seconds(text: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns how many seconds each time is ahead of UTC; 0 where its text does not say."""
+    parts = pc.extract_regex(text, _OFFSET)
+    sign, hours, minutes = (pc.struct_field(parts, name) for name in ("sign", "hours", "minutes"))
+    seconds = pc.add(pc.multiply(hours.cast(pa.int64()), 3600), pc.multiply(minutes.cast(pa.int64()), 60))
+    return pc.fill_null(pc.if_else(pc.equal(sign, "-"), pc.negate(seconds), seconds), 0)
 
 
 def check_one_kind(name: str, column: pa.ChunkedArray) -> None:

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from annlib.data.columns import Columns
-from annlib.data.conversion import WrongValues
+from annlib.data.conversion import UNNAMED_INDEX, WrongValues
 from annlib.data.encoding import encode
 from annlib.errors import DataError
 from annlib.prediction.columns import check_not_taken
@@ -37,8 +37,6 @@ Array = npt.NDArray[Any]
 CHUNK_ROWS = 131_072
 CHUNK_BYTES = 64 * 2**20
 ENDINGS = (".csv", ".parquet", ".npy")
-# How pandas names the rows of a table that it writes, where they have no name.
-_UNNAMED_INDEX = "__index_level_"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +111,7 @@ def _array_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
 def _parquet_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
     try:
         file = pyarrow.parquet.ParquetFile(path, memory_map=True)
-        names = [name for name in file.schema_arrow.names if not name.startswith(_UNNAMED_INDEX)]
+        names = [name for name in file.schema_arrow.names if not name.startswith(UNNAMED_INDEX)]
         _check_names(path, names, signature)
         kept = pa.schema([file.schema_arrow.field(name) for name in names])
         row_bytes = max(1, sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)))

@@ -1,6 +1,9 @@
 from pathlib import Path
 
-from annlib.board import _Events
+import pytest
+
+from annlib.board import _Events, serve
+from annlib.errors import StorageError
 
 
 class Store:
@@ -34,3 +37,12 @@ def test_an_event_file_grows_in_place(tmp_path: Path) -> None:
     events.fetch()
     assert store.downloads == [name, name]
     assert [found.name for found in tmp_path.rglob("*tfevents*")] == [path.name]
+
+
+def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> dict[str, int]:
+        raise OSError("AWS Error NETWORK_CONNECTION during ListObjectsV2")
+
+    monkeypatch.setattr("annlib.storage.Remote.list", fail)
+    with pytest.raises(StorageError, match=r"^s3://bucket/runs cannot be read: .* received no answer\."):
+        serve("s3://bucket/runs", port=0)

@@ -98,6 +98,8 @@ def test_an_unknown_variable_is_an_error() -> None:
 
 def test_the_variable_of_the_cache_is_none_of_the_run() -> None:
     assert load(environment={"ANNLIB_CACHE_DIR": "/x"}).epochs == 30
+    with pytest.raises(ConfigError, match=r"epochs from the environment is wrong: .* Correct ANNLIB_EPOCHS\.$"):
+        load(environment={"ANNLIB_EPOCHS": "x"})
 
 
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:

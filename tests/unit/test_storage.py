@@ -102,3 +102,8 @@ def test_a_probe_does_not_wait_where_it_is_refused(monkeypatch: pytest.MonkeyPat
     with pytest.raises(StorageError, match="received access denied"):
         probe(files, 60.0, monkeypatch)
     assert len(files.paths) == 1
+
+
+def test_an_empty_storage_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^--storage is empty: expected a directory or a URI"):
+        check_storage("")

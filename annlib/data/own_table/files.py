@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.fs
 from pyarrow import csv, parquet
 
-from annlib.data.conversion import NULL_TEXTS
+from annlib.data.conversion import NULL_TEXTS, UNNAMED_INDEX
 from annlib.errors import DataError
 from annlib.storage import describe, is_remote, open_filesystem
 
@@ -100,12 +100,12 @@ def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
 
 def _read_file(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
     with errors_of(path):
-        table = (
-            _read_csv(files, path)
-            if path.endswith(".csv")
-            else parquet.read_table(path, filesystem=files, partitioning=None)
-        )
-    check_schema(path, table.schema)
+        if path.endswith(".csv"):
+            table = _read_csv(files, path)
+        else:
+            table = parquet.read_table(path, filesystem=files, partitioning=None)
+            table = table.select([name for name in table.schema.names if not name.startswith(UNNAMED_INDEX)])
+        check_schema(path, table.schema)
     return table
 
 
@@ -114,7 +114,8 @@ def errors_of(path: str) -> Iterator[None]:
     """Turns what reading a file raises into a DataError of one line."""
     try:
         yield
-    except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    # Names that are not UTF-8 are read when somebody looks at them.
+    except (OSError, UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         is_csv = path.endswith(".csv")
         kind = "a CSV file in UTF-8, with as many values in each row as names" if is_csv else "a Parquet file"
         reason = " ".join(str(error).split()).rstrip(".")[:300]

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ _SETTINGS = {
     "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1",
 }
 
+# How long the head of a cluster may take to answer, in seconds.
+CONNECT_TIMEOUT_S = 20.0
 # What Ray counts of the node that keeps the cluster's state.
 _HEAD = "node:__internal_head__"
 
@@ -89,10 +92,14 @@ def _initialize() -> None:
     address = os.environ.get("RAY_ADDRESS")
     if address != "local":
         try:
+            if address:
+                _check_address(address)
             ray.init(address=address or "auto", **options)
-        except (ConnectionError, AuthenticationError) as error:
+        except (OSError, ValueError, AuthenticationError) as error:
             if address:
                 received = "no token here" if isinstance(error, AuthenticationError) else "no answer"
+                if isinstance(error, ValueError):
+                    received = "none that Ray knows, such as ray-head:6379"
                 raise ClusterError(
                     f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS and, where it wants "
                     f"one, RAY_AUTH_MODE=token with its token, received {received}. Start it with `ray start --head`, "
@@ -108,6 +115,15 @@ def _initialize() -> None:
             f"Ray did not start on this machine: {error}. Start the command again when the machine is less busy, or "
             "leave --num-workers out to do without Ray."
         ) from error
+
+
+def _check_address(address: str) -> None:
+    """Raises OSError where nobody listens there, which Ray itself would find out after minutes, or ValueError."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if "/" in host:
+        raise ValueError(address)
+    if address != "auto":
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def cluster_cpus() -> int:

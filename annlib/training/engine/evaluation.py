@@ -68,7 +68,8 @@ def evaluate(
     """
     check_compiled(model)
     batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
-    data = only_streamed(x, y=y, sample_weight=sample_weight) or as_dataset(x, y, sample_weight)
+    texts = _takes_texts(model)
+    data = only_streamed(x, y=y, sample_weight=sample_weight) or as_dataset(x, y, sample_weight, texts=texts)
     num_steps = math.ceil(num_samples(data) / batch_size)
     build(model, data.load(((0, 1),)) if isinstance(data, StreamedData) else data)
     hooks = callback_list(callbacks, model, verbose, 1, num_steps, add_history=False)
@@ -93,10 +94,16 @@ def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any
         DataError: x holds no arrays of equal length.
     """
     batch_size = check_integer("batch_size", PREDICT_BATCH_SIZE if batch_size is None else batch_size, minimum=1)
-    data = as_dataset(x)
+    data = as_dataset(x, texts=_takes_texts(model))
     forward = cached(model, ("predict",), lambda: tf.function(model.predict_step, reduce_retracing=True))
     parts = []
     for start in range(0, num_rows(data), batch_size):
         batch = keras.tree.map_structure(lambda t, start=start: t[start : start + batch_size], data)
         parts.append(keras.tree.map_structure(lambda t: t.numpy(), forward(batch)))
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
+
+
+def _takes_texts(model: keras.Model) -> bool:
+    """Tells whether the model looks texts up, as those of tables do."""
+    inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    return any(tensor.dtype == "string" for tensor in inputs)

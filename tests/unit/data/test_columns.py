@@ -129,6 +129,8 @@ def test_parts_of_dates_are_those_of_pandas() -> None:
         pd.Series(pd.to_datetime(["2024-02-29 12:00", None, "2024-03-01 00:00"])),
         pd.Series(pd.to_datetime(["2024-02-29 12:00", None, "2024-03-01 00:00"], utc=True)),
         pd.Series(["2024-02-29T12:00:00.25Z", None, "2024-03-01T00:00:00Z"]),
+        pd.Series(["2024-02-29T14:30+02:30", None, "2024-02-29 19:00:00-0500"]),
+        pd.Series(["2024-02-29T12:00:00-00:00", "", "2024-03-01"]),
     ],
 )
 def test_dates_of_any_type_are_seconds(values: Any) -> None:

@@ -99,7 +99,15 @@ def test_predictions_of_python_values(columns: Columns, tmp_path: Path) -> None:
     rows = frame(8)
     inputs = raw_inputs(rows, columns)
     assert raw.predict(inputs, verbose=0).shape == (8, 1)
-    assert np.ptp(raw.predict(inputs, verbose=0)) > 0
+    expected = raw.predict(inputs, verbose=0)
+    assert np.ptp(expected) > 0
+    texts = {name: np.asarray(values, str) if name in ("few", "many") else values for name, values in inputs.items()}
+    for given in (inputs, texts, {**texts, "few": texts["few"].astype(object)}):
+        np.testing.assert_allclose(annlib.predict(raw, given), expected, rtol=1e-5)
+    figures = annlib.evaluate(raw, texts, np.arange(8) % 2, return_dict=True, verbose=0)
+    assert figures == pytest.approx(raw.evaluate(inputs, np.arange(8) % 2, return_dict=True, verbose=0), rel=1e-5)
+    with pytest.raises(DataError, match="y has dtype <U3: expected numbers"):
+        annlib.evaluate(raw, texts, np.array(["yes", "not"] * 4))
 
 
 def test_the_one_hot_of_an_unseen_value_is_zero() -> None:

@@ -8,6 +8,7 @@ import pytest
 from own_tables import table
 
 from annlib.data import Dataset
+from annlib.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -145,3 +146,18 @@ def test_a_byte_order_mark_and_quoted_commas(load: Any, tmp_path: Path) -> None:
     data = load(tmp_path / "bom.csv", features='"kind, of"')
     assert data.columns.columns[0].name == "kind, of"
     assert set(data.columns.columns[0].values) == {"a,b", "c"}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_row_names_of_pandas_are_no_column(load: Any, streaming: bool) -> None:
+    frame = table()
+    data = load(frame[frame.index % 8 != 3], ending="parquet", streaming=streaming)
+    assert data.columns is not None
+    assert data.columns.raw_names == ("size", "colour")
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_names_in_another_encoding_are_one_line(load: Any, tmp_path: Path, streaming: bool) -> None:
+    (tmp_path / "latin.csv").write_bytes("größe,price\n1,2\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"latin.csv cannot be read: expected a CSV file in UTF-8"):
+        load(tmp_path / "latin.csv", streaming=streaming)

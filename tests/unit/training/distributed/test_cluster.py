@@ -1,3 +1,7 @@
+import socket
+import time
+from unittest import mock
+
 import pytest
 import ray
 from ray.exceptions import AuthenticationError
@@ -16,6 +20,7 @@ def test_a_cluster_that_lets_nobody_in_is_one_line(
         raise error
 
     monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: mock.MagicMock())
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     with pytest.raises(ClusterError, match=rf"^no Ray cluster answers at head:6379: expected .* received {received}\."):
         _initialize()
@@ -33,3 +38,20 @@ def test_without_an_address_a_cluster_of_its_own_takes_its_place(monkeypatch: py
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     _initialize()
     assert addresses == ["auto", "local"]
+
+
+@pytest.mark.parametrize(
+    ("address", "received"),
+    [
+        ("127.0.0.1:1", "no answer"),
+        ("no-such-host.invalid:6379", "no answer"),
+        ("foo", "none that Ray knows"),
+        ("http://127.0.0.1:8265", "none that Ray knows"),
+    ],
+)
+def test_a_wrong_address_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch, address: str, received: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    started = time.monotonic()
+    with pytest.raises(ClusterError, match=f"received {received}"):
+        _initialize()
+    assert time.monotonic() - started < 30
