@@ -91,3 +91,13 @@ def test_a_search_by_a_metric_that_the_model_lacks_is_refused_before_anything_st
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
     assert "expected one of val_loss, val_accuracy, received 'val_f1'. Correct --metric." in done.stderr
     assert not any((directory / "searches").glob("*/search.yaml"))
+
+
+def test_a_model_that_does_not_fit_its_targets_is_one_line(directory: Path) -> None:
+    program = readme_program().replace('Dense(3, "softmax")', 'Dense(2, "softmax")')
+    assert program != readme_program()
+    (directory / "narrow.py").write_text(program)
+    done = train(directory, "narrow.py:wine", "--epochs", "1", "--name", "narrow")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("error: the training failed: Received a label value of 2 which is outside the valid")
+    assert "Traceback" in (directory / "runs/narrow/run.log").read_text()

@@ -99,7 +99,7 @@ def _initialize() -> None:
             if address:
                 received = "no token here" if isinstance(error, AuthenticationError) else "no answer"
                 if isinstance(error, ValueError):
-                    received = "none that Ray knows, such as ray-head:6379"
+                    received = "no HOST:PORT"
                 raise ClusterError(
                     f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS and, where it wants "
                     f"one, RAY_AUTH_MODE=token with its token, received {received}. Start it with `ray start --head`, "

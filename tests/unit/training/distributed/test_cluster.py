@@ -45,8 +45,8 @@ def test_without_an_address_a_cluster_of_its_own_takes_its_place(monkeypatch: py
     [
         ("127.0.0.1:1", "no answer"),
         ("no-such-host.invalid:6379", "no answer"),
-        ("foo", "none that Ray knows"),
-        ("http://127.0.0.1:8265", "none that Ray knows"),
+        ("foo", "no HOST:PORT"),
+        ("http://127.0.0.1:8265", "no HOST:PORT"),
     ],
 )
 def test_a_wrong_address_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch, address: str, received: str) -> None:
