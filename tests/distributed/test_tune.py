@@ -160,7 +160,7 @@ def test_a_table_of_the_users_own(tmp_path: Path) -> None:
     assert (searched.returncode, errors) == (0, ""), output
     assert output.startswith("binary of wanted: 2 different values")
     best = yaml.safe_load((tmp_path / "search/best.yaml").read_text())
-    assert (best["target"], best["model"]) == ("wanted", "wide-deep")
+    assert (best["target"], best["model"]) == (["wanted"], "wide-deep")
 
     trained = command("train", tmp_path, "best", "--config", tmp_path / "search/best.yaml", workload="table")
     output, errors = trained.communicate(timeout=120)
