@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from annlib.errors import StorageError
-from annlib.storage import Remote, check_storage, describe, is_remote
+from annlib.storage import Remote, check_storage, is_remote, unreadable
 
 # How often new events are fetched, in seconds.
 FETCH_EVERY_S = 5.0
@@ -41,10 +41,7 @@ def serve(storage: str, *, port: int) -> int:
         try:
             events.fetch()
         except OSError as error:
-            raise StorageError(
-                f"{location} cannot be read: expected an object store that answers, received {describe(error)}. "
-                "Correct the URI, or the endpoint and credentials in the environment."
-            ) from None
+            raise unreadable(location, error) from None
         with _tensorboard(directory, port) as server:
             while server.poll() is None:
                 time.sleep(FETCH_EVERY_S)

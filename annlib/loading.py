@@ -23,7 +23,7 @@ from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.errors import CheckpointError, StorageError
 from annlib.signature import Signature
-from annlib.storage import Remote, check_storage, describe, is_remote
+from annlib.storage import Remote, check_storage, is_remote, unreadable
 
 if TYPE_CHECKING:
     import keras
@@ -160,10 +160,7 @@ def local_copy(location: str) -> Path:
     except FileNotFoundError:
         raise StorageError(f"{place} does not exist: expected a model or a run there. Correct the URI.") from None
     except OSError as error:
-        raise StorageError(
-            f"{place} cannot be read: expected an object store that answers, received {describe(error)}. Correct the "
-            "URI, or endpoint and credentials in the environment."
-        ) from None
+        raise unreadable(place, error) from None
     if not names:
         raise StorageError(f"{place} does not exist: expected a model or a run there. Correct the URI.")
     return directory / name if is_file else directory

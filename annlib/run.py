@@ -50,9 +50,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     Raises:
         AnnlibError: bad input, before anything was written; or training could not go on.
     """
-    workload.check(config)
-    if workload.settle is not None:
-        config = workload.settle(config)
+    config = workload.settled(config)
     try:
         with open_run_storage(config) as storage:
             return _train(config, workload, storage, console)

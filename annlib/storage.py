@@ -177,6 +177,14 @@ class Remote:
             self._files.delete_file(f"{self._path}/{name}")
 
 
+def unreadable(location: str, error: OSError) -> StorageError:
+    """Returns the error of an object store that a user named and that cannot be read."""
+    return StorageError(
+        f"{location} cannot be read: expected an object store that answers, received {describe(error)}. Correct the "
+        "URI, or endpoint and credentials in the environment."
+    )
+
+
 def describe(error: OSError) -> str:
     """Returns the reason in an object store's error, in one line."""
     text = " ".join(str(error).split())

@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Callable, Collection, Sequence
 
-from annlib.command import Parser, add_run_flags
-from annlib.config import RunConfig
+from annlib.command import Parser, add_run_flags, given_values
+from annlib.config import RunConfig, load_config
 from annlib.training.workload import Workload
 from annlib.workloads import WORKLOADS, find
 
@@ -61,6 +61,17 @@ def parse_workload(
     if workload is None:
         parser.error(f"expected a workload, received none; for example `{prog} digits`")
     return values, workload
+
+
+def read_config(values: argparse.Namespace, workload: Workload) -> RunConfig:
+    """Returns the configuration of a parsed command line; raises what `load_config` raises."""
+    config_class = workload.config_class
+    return load_config(
+        given_values(values, config_class),
+        defaults=workload.defaults,
+        config_file=values.config,
+        config_class=config_class,
+    )
 
 
 def _flags_of(config_class: type[RunConfig], run_flags: Collection[str] | None) -> set[str] | None:

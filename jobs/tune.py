@@ -6,10 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # annlib beside it, installed or not
 
-from annlib.command import given_values, positive_integer, run_command
-from annlib.config import load_config
+from annlib.command import positive_integer, run_command
 from annlib.tuning.definition import TRIALS_PER_PROCESS, define
-from annlib.workload_command import parse_workload
+from annlib.workload_command import parse_workload, read_config
 
 # The others that a configuration has come from --config.
 RUN_FLAGS = ("epochs", "seed", "name", "storage", "data_dir", "use_gpu", "cpus_per_worker")
@@ -44,13 +43,7 @@ def main() -> int:
             run_flags=RUN_FLAGS,
             add_flags=add_search_flags,
         )
-        config_class = workload.config_class
-        config = load_config(
-            given_values(arguments, config_class),
-            defaults=workload.defaults,
-            config_file=arguments.config,
-            config_class=config_class,
-        )
+        config = read_config(arguments, workload)
         search = define(
             config,
             workload,

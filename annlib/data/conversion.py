@@ -12,8 +12,6 @@ from annlib.errors import DataError
 
 # What means in a text that there is no value.
 NULL_TEXTS = ("", "#N/A", "<NA>", "N/A", "n/a", "NA", "NaN", "nan", "NULL", "null")
-# How pandas names the rows of a table that it writes, where they have no name: no column of the table.
-UNNAMED_INDEX = "__index_level_"
 TRUE_TEXTS = ("true", "True", "TRUE", "1")
 FALSE_TEXTS = ("false", "False", "FALSE", "0")
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:inf|infinity)\s*$"
@@ -21,6 +19,11 @@ _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:inf|infin
 _ZONE = r"(\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(?:Z|[+-]\d{2}:?\d{2})$"
 _OFFSET = r"\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})$"
 _NUM_EXAMPLES = 3
+
+
+def is_row_name(name: str) -> bool:
+    """Tells whether pandas calls the rows of a table so that have no name: that is no column of the table."""
+    return name.startswith("__index_level_")
 
 
 def kind_of(type_: pa.DataType) -> Kind | None:

@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from annlib.data.columns import Columns
-from annlib.data.conversion import UNNAMED_INDEX, WrongValues
+from annlib.data.conversion import WrongValues, is_row_name
 from annlib.data.encoding import encode
 from annlib.errors import DataError
 from annlib.prediction.columns import check_not_taken
@@ -111,7 +111,7 @@ def _array_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
 def _parquet_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
     try:
         file = pyarrow.parquet.ParquetFile(path, memory_map=True)
-        names = [name for name in file.schema_arrow.names if not name.startswith(UNNAMED_INDEX)]
+        names = [name for name in file.schema_arrow.names if not is_row_name(name)]
         _check_names(path, names, signature)
         kept = pa.schema([file.schema_arrow.field(name) for name in names])
         row_bytes = max(1, sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups)))

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from annlib.errors import ConfigError, DataError, StorageError
+from annlib.errors import ConfigError, DataError
 from annlib.prediction.chunks import ENDINGS
-from annlib.storage import Remote, check_storage, describe, is_remote
+from annlib.storage import Remote, check_storage, is_remote, unreadable
 
 _MAGIC = ("*", "?", "[")
 
@@ -129,10 +129,7 @@ def _find_remote(root: str, pattern: str) -> dict[str, tuple[int, str]]:
     try:
         versions = Remote(root).versions()
     except OSError as error:
-        raise StorageError(
-            f"{root} cannot be read: expected an object store that answers, received {describe(error)}. Correct the "
-            "URI, or endpoint and credentials in the environment."
-        ) from None
+        raise unreadable(root, error) from None
     return {name: version for name, version in versions.items() if _is_meant(name.split("/"), pattern)}
 
 

@@ -171,16 +171,17 @@ def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any])
     known = {name for name in found if name != "model"}
     for name in (*expected, *sorted(known - set(expected))):
         before, value = found.get(name, _DEFAULT), expected.get(name, _DEFAULT)
-        if before != value and name == "data_fingerprint":
+        if before == value:
+            continue
+        if name == "data_fingerprint":
             raise CheckpointError(
                 f"{path} was made with other data: expected the same rows in the same order, received some that "
                 "changed since. Restore the data to resume, or give another --name to start anew."
             )
-        if before != value:
-            raise CheckpointError(
-                f"{path} was made with {name}={before}: expected {name}={value}. Use the earlier value to "
-                "resume, or give another --name to start anew."
-            )
+        raise CheckpointError(
+            f"{path} was made with {name}={before}: expected {name}={value}. Use the earlier value to "
+            "resume, or give another --name to start anew."
+        )
 
 
 def _read(path: Path) -> tuple[Progress, list[np.ndarray[Any, Any]]]:

@@ -81,6 +81,11 @@ class Workload:
                 )
         self.check_monitor(config, self.metrics)
 
+    def settled(self, config: RunConfig) -> RunConfig:
+        """Checks a configuration as `check` does, and returns it with all decided that depends on data and machine."""
+        self.check(config)
+        return config if self.settle is None else self.settle(config)
+
     def load(self, config: RunConfig) -> "Dataset":
         """Returns what `load_data` returns.
 

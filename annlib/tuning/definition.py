@@ -108,10 +108,7 @@ def define(
             "num_workers does not fit a search: expected 0, for each trial trains in one process, received "
             f"{config.num_workers[1]}. Leave it out; --concurrency says how many trials run at a time."
         )
-    config = config.model_copy(update={"monitor": metric})
-    workload.check(config)
-    if workload.settle is not None:
-        config = workload.settle(config)
+    config = workload.settled(config.model_copy(update={"monitor": metric}))
     space = default_space(workload, config) if space_file is None else read_space(space_file, config)
     shapes = [name for name in space if name in ("layers", "neurons", *MLP_FIELDS)]
     if shapes and not workload.is_mlp:

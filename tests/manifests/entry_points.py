@@ -83,7 +83,7 @@ def _stopped_after_parsing(module: Any) -> Iterator[None]:
         return
     # It parses inside of the command, for its flags depend on the workload.
     with contextlib.ExitStack() as stack:
-        for name in ("load_config", "define"):
+        for name in ("read_config", "define"):
             if hasattr(module, name):
                 stack.enter_context(mock.patch.object(module, name))
         for function in ("annlib.run.train", "annlib.tuning.search.tune"):

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.fs
 from pyarrow import csv, parquet
 
-from annlib.data.conversion import NULL_TEXTS, UNNAMED_INDEX
+from annlib.data.conversion import NULL_TEXTS, is_row_name
 from annlib.errors import DataError
 from annlib.storage import describe, is_remote, open_filesystem
 
@@ -104,7 +104,7 @@ def _read_file(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
             table = _read_csv(files, path)
         else:
             table = parquet.read_table(path, filesystem=files, partitioning=None)
-            table = table.select([name for name in table.schema.names if not name.startswith(UNNAMED_INDEX)])
+            table = table.drop_columns([name for name in table.schema.names if is_row_name(name)])
         check_schema(path, table.schema)
     return table
 

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from pyarrow import csv, parquet
 
-from annlib.data.conversion import UNNAMED_INDEX
+from annlib.data.conversion import is_row_name
 from annlib.data.own_table.files import (
     FALSE_TEXTS,
     TRUE_TEXTS,
@@ -97,7 +97,7 @@ class TableScan:
 def _survey_parquet(files: pyarrow.fs.FileSystem, path: str) -> tuple[pa.Schema, int]:
     with errors_of(path), parquet.ParquetFile(path, filesystem=files) as file:
         found, num_rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
-        schema = pa.schema([field for field in found if not field.name.startswith(UNNAMED_INDEX)])
+        schema = pa.schema([field for field in found if not is_row_name(field.name)])
     check_schema(path, schema)
     return schema, num_rows
 

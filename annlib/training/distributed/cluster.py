@@ -92,14 +92,13 @@ def _initialize() -> None:
     address = os.environ.get("RAY_ADDRESS")
     if address != "local":
         try:
-            if address:
+            if address and address != "auto" and "://" not in address:
                 _check_address(address)
             ray.init(address=address or "auto", **options)
         except (OSError, ValueError, AuthenticationError) as error:
             if address:
-                received = "no token here" if isinstance(error, AuthenticationError) else "no answer"
-                if isinstance(error, ValueError):
-                    received = "no HOST:PORT"
+                is_missing, is_malformed = isinstance(error, AuthenticationError), isinstance(error, ValueError)
+                received = "no token here" if is_missing else "no HOST:PORT" if is_malformed else "no answer"
                 raise ClusterError(
                     f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS and, where it wants "
                     f"one, RAY_AUTH_MODE=token with its token, received {received}. Start it with `ray start --head`, "
@@ -119,11 +118,8 @@ def _initialize() -> None:
 
 def _check_address(address: str) -> None:
     """Raises OSError where nobody listens there, which Ray itself would find out after minutes, or ValueError."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if "/" in host:
-        raise ValueError(address)
-    if address != "auto":
-        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def cluster_cpus() -> int:

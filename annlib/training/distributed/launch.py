@@ -176,12 +176,7 @@ def _room(config: RunConfig) -> str:
     nodes = ", ".join(sorted(node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]))
     there = resources.get(kind, 0)
     # The workers have their places when their group has them; then they import TensorFlow.
-    is_pending = any(group["state"] != "CREATED" for group in _placement_groups())
+    states = {group["state"] for group in ray.util.placement_group_table().values()}
+    is_pending = bool(states - {"CREATED", "REMOVED"})
     reason = "too few" if there < needed else "in use by others" if is_pending else "and the workers import TensorFlow"
     return f"{needed} free {kind}s for {fewest} workers, received {there:g} {kind}s in all on {nodes}, {reason}"
-
-
-def _placement_groups() -> list[dict[str, Any]]:
-    """Returns the groups of places that wait or are in use on the cluster, of other jobs as well."""
-    groups = ray.util.placement_group_table().values()
-    return [group for group in groups if group["state"] != "REMOVED"]

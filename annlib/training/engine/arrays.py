@@ -14,12 +14,7 @@ Tensors = Any  # a tensor, or a tuple, list or dict of tensors that share their 
 
 
 def as_dataset(
-    x: Any,
-    y: Any = None,
-    sample_weight: Any = None,
-    *,
-    class_weight: Mapping[int, float] | None = None,
-    texts: bool = False,
+    x: Any, y: Any = None, sample_weight: Any = None, *, class_weight: Mapping[int, float] | None = None
 ) -> tuple[Tensors, ...]:
     """Returns (x,), (x, y) or (x, y, sample_weight) as device tensors.
 
@@ -28,7 +23,6 @@ def as_dataset(
         y: targets, the same kinds, or None.
         sample_weight: one weight a sample, shape (num_samples,), or a structure like y; or None.
         class_weight: weight of each class index; classes that are not named weigh 1. Single output only.
-        texts: True takes texts in x as well.
 
     Returns:
         A tuple of structures of `tf.Tensor`. Floats have Keras' `floatx`, all other dtypes stay (uint8 images stay
@@ -49,7 +43,7 @@ def as_dataset(
         # Keras weighs every output with the same weights when there is one array for several outputs.
         weight = sample_weight
         sample_weight = keras.tree.map_structure(lambda _: weight, y)
-    parts = [_convert(name, part, texts=texts) for name, part in (("x", x), ("y", y), ("sample_weight", sample_weight))]
+    parts = [_convert(name, part) for name, part in (("x", x), ("y", y), ("sample_weight", sample_weight))]
     _check_lengths(parts)
     return tuple(part for part in parts if part is not None)
 
@@ -73,21 +67,19 @@ def split_off_validation(data: tuple[Tensors, ...], fraction: float) -> tuple[tu
     return training, validation
 
 
-def _convert(name: str, part: Any, *, texts: bool) -> Tensors | None:
+def _convert(name: str, part: Any) -> Tensors | None:
     if part is None:
         return None
-    return keras.tree.map_structure(lambda leaf: _to_tensor(name, leaf, texts=texts), part)
+    return keras.tree.map_structure(lambda leaf: _to_tensor(name, leaf), part)
 
 
-def _to_tensor(name: str, leaf: Any, *, texts: bool) -> tf.Tensor:
+def _to_tensor(name: str, leaf: Any) -> tf.Tensor:
     if leaf is None or isinstance(leaf, tf.data.Dataset) or not (hasattr(leaf, "shape") or hasattr(leaf, "__array__")):
         raise DataError(
             f"{name} holds a {type(leaf).__name__}: expected NumPy arrays, tensors or pandas tables held in memory. "
             "Convert it first, for example with numpy.asarray."
         )
     array = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
-    if texts and name == "x" and not tf.is_tensor(array) and _is_text(array):
-        array = tf.convert_to_tensor(array.astype(str))
     if not tf.is_tensor(array) and array.dtype.kind not in "biufc" and not _is_ml_float(array):
         raise DataError(
             f"{name} has dtype {array.dtype}: expected numbers. Convert the columns to numbers, or encode categories."
@@ -125,13 +117,6 @@ def _class_weight_to_sample_weight(y: Any, class_weight: Mapping[int, float]) ->
     classes, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
     weights = np.array([class_weight.get(int(c), 1.0) for c in classes], dtype=keras.config.floatx())
     return weights[inverse.reshape(labels.shape)]
-
-
-def _is_text(array: np.ndarray[Any, Any]) -> bool:
-    is_text: bool = array.dtype.kind == "U" or (
-        array.dtype.kind in "OT" and array.ndim > 0 and all(isinstance(value, str) for value in array.flat)
-    )
-    return is_text
 
 
 def _is_ml_float(array: np.ndarray[Any, Any]) -> bool:

@@ -68,8 +68,7 @@ def evaluate(
     """
     check_compiled(model)
     batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
-    texts = _takes_texts(model)
-    data = only_streamed(x, y=y, sample_weight=sample_weight) or as_dataset(x, y, sample_weight, texts=texts)
+    data = only_streamed(x, y=y, sample_weight=sample_weight) or as_dataset(_with_texts(model, x), y, sample_weight)
     num_steps = math.ceil(num_samples(data) / batch_size)
     build(model, data.load(((0, 1),)) if isinstance(data, StreamedData) else data)
     hooks = callback_list(callbacks, model, verbose, 1, num_steps, add_history=False)
@@ -94,7 +93,7 @@ def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any
         DataError: x holds no arrays of equal length.
     """
     batch_size = check_integer("batch_size", PREDICT_BATCH_SIZE if batch_size is None else batch_size, minimum=1)
-    data = as_dataset(x, texts=_takes_texts(model))
+    data = as_dataset(_with_texts(model, x))
     forward = cached(model, ("predict",), lambda: tf.function(model.predict_step, reduce_retracing=True))
     parts = []
     for start in range(0, num_rows(data), batch_size):
@@ -103,7 +102,15 @@ def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
 
 
-def _takes_texts(model: keras.Model) -> bool:
-    """Tells whether the model looks texts up, as those of tables do."""
+def _with_texts(model: keras.Model, x: Any) -> Any:
+    """Returns x with its texts as tensors, where the model looks texts up, as those of tables do."""
     inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    return any(tensor.dtype == "string" for tensor in inputs)
+    if not any(tensor.dtype == "string" for tensor in inputs):
+        return x
+    return keras.tree.map_structure(lambda leaf: tf.constant(leaf.astype(str)) if _is_text(leaf) else leaf, x)
+
+
+def _is_text(leaf: Any) -> bool:
+    if not isinstance(leaf, np.ndarray) or leaf.ndim == 0:
+        return False
+    return leaf.dtype.kind in "UT" or (leaf.dtype.kind == "O" and all(isinstance(value, str) for value in leaf.flat))

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from own_tables import table
 
@@ -161,3 +163,19 @@ def test_names_in_another_encoding_are_one_line(load: Any, tmp_path: Path, strea
     (tmp_path / "latin.csv").write_bytes("größe,price\n1,2\n".encode("latin-1"))
     with pytest.raises(DataError, match=r"latin.csv cannot be read: expected a CSV file in UTF-8"):
         load(tmp_path / "latin.csv", streaming=streaming)
+
+
+@pytest.mark.parametrize(
+    ("streaming", "expected"),
+    [
+        (False, r"twice\.parquet cannot be read: .* Multiple matches for FieldRef\.Name\(size\)"),
+        (True, r"twice\.parquet has two columns of one name: .* received 'size' 2 times"),
+    ],
+)
+def test_two_columns_of_one_name_in_parquet_are_one_line(
+    load: Any, tmp_path: Path, streaming: bool, expected: str
+) -> None:
+    columns = [pa.array(range(40)), pa.array(range(40)), pa.array([1.5, 2.5] * 20)]
+    pq.write_table(pa.table(columns, names=["size", "size", "price"]), tmp_path / "twice.parquet")
+    with pytest.raises(DataError, match=expected):
+        load(tmp_path / "twice.parquet", streaming=streaming)

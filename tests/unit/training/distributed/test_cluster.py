@@ -55,3 +55,12 @@ def test_a_wrong_address_is_one_line_at_once(monkeypatch: pytest.MonkeyPatch, ad
     with pytest.raises(ClusterError, match=f"received {received}"):
         _initialize()
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("address", ["auto", "ray://head", "ray://head:10001"])
+def test_addresses_that_ray_resolves_itself_are_left_to_it(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    addresses = []
+    monkeypatch.setattr(ray, "init", lambda *, address, **_: addresses.append(address))
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    _initialize()
+    assert addresses == [address]
