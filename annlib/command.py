@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from annlib.config import RunConfig
 from annlib.errors import AnnlibError
+from annlib.garbage import collect_seldom
 
 
 class Parser(argparse.ArgumentParser):
@@ -68,6 +69,7 @@ def given_values(namespace: argparse.Namespace, config_class: type[RunConfig] = 
 
 def run_command(command: Callable[[], int]) -> int:
     """Runs an entry point; an `AnnlibError` becomes one line and its exit code, Ctrl-C becomes 130."""
+    collect_seldom()
     try:
         return command()
     except AnnlibError as error:

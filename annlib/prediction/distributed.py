@@ -14,6 +14,7 @@ import ray
 import ray.data
 
 from annlib.errors import AnnlibError, ClusterError
+from annlib.garbage import collect_seldom
 from annlib.prediction.inputs import InputFile
 from annlib.prediction.predictor import Predictor, Result
 from annlib.training.distributed import connection
@@ -65,6 +66,7 @@ class _Actor:
 
     def __init__(self, run: str, model: str, output: str) -> None:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+        collect_seldom()
         import pyarrow
         import tensorflow as tf
 

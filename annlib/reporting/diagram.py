@@ -67,7 +67,7 @@ def _with_resolution(picture: Path) -> bytes:
 
     content = io.BytesIO()
     with Image.open(picture) as image:
-        image.save(content, format="png", dpi=(DPI, DPI))
+        image.save(content, format="png", dpi=(DPI, DPI), compress_level=1)
     return content.getvalue()
 
 

@@ -14,8 +14,8 @@ from annlib.reporting.style import BLUE, TITLE_SIZE, VERMILION, new_figure, save
 from annlib.reporting.text import Label, class_labels, label, width_of
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
 
 # Inches, but for the size of the names in points. Two lines of a name are 0.29 inches high.
 _IMAGE = 1.0
@@ -80,9 +80,9 @@ def draw_samples(
     check_same_length(images=images, labels=numbers)
     num = num_rows * num_columns
     names = class_labels(class_names, size=_NAME_SIZE, width=_IMAGE + _SAMPLES_GAP / 2, lines=2)
-    figure, all_axes = _draw_grid(_to_unit(images[:num]), num_columns, gap=_SAMPLES_GAP, title=title)
-    for axes, number in zip(all_axes, numbers[:num], strict=True):
-        _write_above(axes, names[number])
+    figure, places = _draw_grid(_to_unit(images[:num]), num_columns, gap=_SAMPLES_GAP, title=title)
+    for place, number in zip(places, numbers[:num], strict=True):
+        _write_above(figure, place, names[number])
     return figure
 
 
@@ -151,11 +151,12 @@ def draw_worst_mistakes(
     base = label("100.0% ", size=_NAME_SIZE)
     width = _IMAGE + _MISTAKES_GAP * 0.75 - width_of(base.text, base.families, base.size)
     names = class_labels(class_names, size=_NAME_SIZE, width=width)
-    figure, all_axes = _draw_grid(_to_unit(images[worst]), _MISTAKES_COLUMNS, gap=_MISTAKES_GAP, title=title)
-    for axes, index in zip(all_axes, worst, strict=True):
+    figure, places = _draw_grid(_to_unit(images[worst]), _MISTAKES_COLUMNS, gap=_MISTAKES_GAP, title=title)
+    for place, index in zip(places, worst, strict=True):
         guess, true = names[predicted[index]], names[truth[index]]
-        _write_above(axes, replace(guess, text=f"{guess.text} {confidence[index]:.1%}"), line=1, colour=VERMILION)
-        _write_above(axes, replace(true, text=f"true: {true.text}"), colour=BLUE)
+        guess = replace(guess, text=f"{guess.text} {confidence[index]:.1%}")
+        _write_above(figure, place, guess, line=1, colour=VERMILION)
+        _write_above(figure, place, replace(true, text=f"true: {true.text}"), colour=BLUE)
     return figure
 
 
@@ -184,11 +185,19 @@ def _to_unit(images: Array) -> Array:
     return unit
 
 
-def _draw_grid(images: Array, num_columns: int, *, gap: float, title: str | None) -> tuple["Figure", list["Axes"]]:
+def _draw_grid(images: Array, num_columns: int, *, gap: float, title: str | None) -> tuple["Figure", list["Bbox"]]:
     """Draws images from 0 to 1, row by row, with room for two lines above each.
 
-    The places are computed here, because a layout engine takes seconds for so many axes.
+    The images are parts of the figure itself and their places are computed here, because axes for each of them, and a
+    layout engine for so many, take seconds.
+
+    Returns:
+        The figure, and the place of each image, in inches.
     """
+    from matplotlib.colors import Normalize
+    from matplotlib.image import BboxImage
+    from matplotlib.transforms import Bbox, TransformedBbox
+
     num_columns = min(num_columns, len(images))
     num_rows = -(-len(images) // num_columns)
     above = _TITLE if title else _MARGIN
@@ -201,21 +210,29 @@ def _draw_grid(images: Array, num_columns: int, *, gap: float, title: str | None
         text = label(title, size=TITLE_SIZE, width=width - 2 * _MARGIN, lines=2)
         text.write(figure.text(0.5, 1 - _MARGIN / 2 / height, "", ha="center", va="top"))
     left = (width - num_columns * (_IMAGE + gap)) / 2 + gap / 2
-    all_axes = []
+    largest = max(images.shape[1:3])
+    image_width, image_height = _IMAGE * images.shape[2] / largest, _IMAGE * images.shape[1] / largest
+    places = []
     for index, image in enumerate(images):
         row, column = divmod(index, num_columns)
-        x = left + column * (_IMAGE + gap)
-        y = height - above - (row + 1) * (_IMAGE + _CAPTION)
-        axes = figure.add_axes((x / width, y / height, _IMAGE / width, _IMAGE / height))
+        x = left + column * (_IMAGE + gap) + (_IMAGE - image_width) / 2
+        y = height - above - (row + 1) * (_IMAGE + _CAPTION) + (_IMAGE - image_height) / 2
+        place = Bbox.from_bounds(x, y, image_width, image_height)
         # Black on white, as in the book.
-        axes.imshow(image, cmap="binary", vmin=0, vmax=1, interpolation="nearest")
-        axes.axis("off")
-        all_axes.append(axes)
-    return figure, all_axes
+        artist = BboxImage(
+            TransformedBbox(place, figure.dpi_scale_trans),
+            cmap="binary",
+            norm=Normalize(0, 1),
+            interpolation="nearest",
+            data=image,
+        )
+        figure.add_artist(artist)
+        places.append(place)
+    return figure, places
 
 
-def _write_above(axes: "Axes", text: Label, *, line: int = 0, colour: str = "black") -> None:
+def _write_above(figure: "Figure", place: "Bbox", text: Label, *, line: int = 0, colour: str = "black") -> None:
     # On a common baseline, whichever letters a name has.
-    offset = (0, 4 + line * _NAME_SIZE * 1.3)
-    place: dict[str, Any] = {"xycoords": "axes fraction", "xytext": offset, "textcoords": "offset points"}
-    text.write(axes.annotate("", (0.5, 1), ha="center", va="baseline", color=colour, linespacing=1.15, **place))
+    x, y = (place.x0 + place.x1) / 2, place.y1 + (4 + line * _NAME_SIZE * 1.3) / 72
+    style: dict[str, Any] = {"ha": "center", "va": "baseline", "color": colour, "linespacing": 1.15}
+    text.write(figure.text(x, y, "", transform=figure.dpi_scale_trans, **style))

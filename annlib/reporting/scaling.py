@@ -78,7 +78,7 @@ def _scaled(image: "Image", size: tuple[int, int]) -> "Image":
         image = image.convert("RGBA")
     # By a whole factor first: a diagram of a large model takes hundreds of megabytes and a second otherwise.
     factor = image.width // (2 * size[0])
-    return (image.reduce(factor) if factor > 1 else image).resize(size, Image.Resampling.LANCZOS)
+    return (image.reduce(factor) if factor > 1 else image).resize(size, Image.Resampling.HAMMING)
 
 
 def _encode(image: "Image", kind: str) -> bytes:

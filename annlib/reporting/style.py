@@ -2,7 +2,9 @@
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from annlib.artifacts import write_atomically
 from annlib.errors import StorageError
@@ -23,20 +25,18 @@ TITLE_SIZE = 12.0
 def new_figure(width: float, height: float, *, title: str | None = None) -> "Figure":
     """Returns an empty figure whose layout keeps axes, labels and title apart.
 
-    It has a canvas of its own and pyplot does not know it, so that threads can draw at the same time.
+    Pyplot does not know it, so that threads can draw at the same time.
 
     Args:
         width: in inches.
         height: in inches.
         title: what stands above everything, at most two lines.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     layout = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
     figure = Figure(figsize=(width, height), layout=layout, facecolor="white")
-    FigureCanvasAgg(figure)
     if title is not None:
         label(title, size=TITLE_SIZE, width=width - 0.4, lines=2).write(figure.suptitle(""))
     return figure
@@ -48,8 +48,18 @@ def save(figure: "Figure", path: Path) -> None:
     Raises:
         StorageError: the file cannot be written.
     """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    figure.set_dpi(DPI)
+    # matplotlib gives its methods no types.
+    canvas: Any = FigureCanvasAgg(figure)
+    # `savefig` draws everything twice.
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=DPI)
+    # The least compression: a half larger in half of the time.
+    Image.fromarray(pixels).save(content, format="png", dpi=(DPI, DPI), compress_level=1)
     write_picture(path, content.getvalue())
 
 

@@ -8,6 +8,7 @@ import io
 import socket
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ def write_pictures(directory: Path, pictures: Mapping[str, Path]) -> None:
     from tensorboard.plugins.image import metadata
     from tensorboard.util import tensor_util
 
+    # Pillow lets other threads run while it scales.
+    with ThreadPoolExecutor() as pool:
+        scaled = list(pool.map(read_scaled, pictures.values()))
     summaries = []
-    for tag, path in pictures.items():
-        picture = read_scaled(path)
+    for tag, picture in zip(pictures, scaled, strict=True):
         # The tensor of an image summary: width, height, then the encoded images.
         parts = [str(picture.width).encode(), str(picture.height).encode(), picture.content]
         tensor = tensor_util.make_tensor_proto(parts)

@@ -12,6 +12,7 @@ import ray
 from ray import tune
 
 from annlib import compilation_cache
+from annlib.garbage import collect_seldom
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.own_code import Origin
 from annlib.training.trial import TrialRecord, run_trial
@@ -38,6 +39,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         trials_per_process: int,
     ) -> None:
         """Begins the first trial of this process; called by Ray Tune, with what all trials have in common."""
+        collect_seldom()
         self._trials_left = trials_per_process
         self._is_spent = False
         self._workload = receive_workload(workload)

@@ -16,6 +16,7 @@ from ray.util.metrics import Gauge
 
 from annlib.config import RunConfig
 from annlib.errors import AnnlibError, TrainingError
+from annlib.garbage import collect_seldom
 from annlib.training.context import WorkerContext
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.distributed.worker_log import log_to, open_log
@@ -34,6 +35,7 @@ SAVE_WHILE_DRAINING_S = 5.0
 
 def train_loop(arguments: dict[str, Any]) -> None:
     """Runs on each worker; what it tells goes through the mailbox."""
+    collect_seldom()
     mailbox = Mailbox(arguments["mailbox"])
     try:
         workload = receive_workload(arguments["workload"])

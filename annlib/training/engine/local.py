@@ -40,7 +40,7 @@ class LocalStep:
         """Sets the metrics back to the state they have at the start of an epoch."""
         self._model.reset_metrics()
 
-    def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int) -> None:
+    def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int | tf.Tensor) -> None:
         """Runs the batch of `size` rows that starts at `start` of the order `rows`."""
         logs = self._step(take_rows(data, rows, start, size))
         if self._last_logs is not None:
@@ -54,16 +54,20 @@ class LocalStep:
         return {name: variable.read_value() for name, variable in self._last_logs.items()}
 
 
-def take_rows(data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int) -> tuple[Tensors, ...]:
+def take_rows(
+    data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int | tf.Tensor
+) -> tuple[Tensors, ...]:
     """Returns the batch of `size` rows from `start` on, in the order `rows` (int32), or as they are stored."""
+    known_size = size if isinstance(size, int) else None
     if rows is None:
 
         def take(tensor: tf.Tensor) -> tf.Tensor:
-            shape = [size, *tensor.shape[1:]]
-            return tf.ensure_shape(tf.slice(tensor, [start] + [0] * (len(shape) - 1), shape), shape)
+            others = tensor.shape[1:]
+            batch = tf.slice(tensor, [start] + [0] * len(others), [size, *others])
+            return tf.ensure_shape(batch, [known_size, *others])
 
     else:
-        batch = tf.ensure_shape(tf.slice(rows, [start], [size]), [size])
+        batch = tf.ensure_shape(tf.slice(rows, [start], [size]), [known_size])
 
         def take(tensor: tf.Tensor) -> tf.Tensor:
             return tf.gather(tensor, batch)

@@ -18,7 +18,7 @@ from annlib.training.engine.local import LocalStep
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.packed_logs import Logs, PackedLogs
 from annlib.training.engine.replicated import ReplicatedStep
-from annlib.training.engine.steps import Step, run_steps
+from annlib.training.engine.steps import Step, run_any_number, run_steps
 
 Data = tuple[Tensors, ...]
 
@@ -117,7 +117,7 @@ class TrainingProgram:
         def run(epoch: tf.Tensor | int, begins: tf.Tensor) -> tf.Tensor:
             rows = None if orders is None else orders[epoch]
             tf.cond(begins, lambda: _reset(self._step), lambda: False)
-            run_steps(self._step, data, rows, self._batch_size, first, last)
+            run_steps(self._step, data, rows, batch_size=self._batch_size, first=first, last=last)
             logs = self._logs.pack(self._step.results())
             if validation is None:
                 return logs
@@ -137,7 +137,8 @@ class TrainingProgram:
     def _validate(self, validation: Data, validates: tf.Tensor) -> tf.Tensor:
         def validate() -> tf.Tensor:
             self._test_step.reset()
-            return _run_all(self._test_step, validation, self._validation_batch_size, self._validation_logs)
+            run_steps(self._test_step, validation, batch_size=self._validation_batch_size)
+            return self._validation_logs.pack(self._test_step.results())
 
         # The first branch is traced first, and tells how many values there are.
         return tf.cond(validates, validate, lambda: tf.zeros([self._validation_logs.width], tf.float64))
@@ -151,6 +152,8 @@ class EvaluationProgram:
         self._step = _test_step(model, batch_size)
         self._logs = PackedLogs()
         self._function = Compiled(self._evaluate, compilation)
+        # Tracing takes longer than evaluating a small data set; XLA needs to know the number of rows, as do shards.
+        self._takes_any_number = compilation.mode == "graph" and not is_distributed(model)
 
     def bind(self, data: Data) -> Callable[..., Logs]:
         """Returns what evaluates data.
@@ -159,17 +162,17 @@ class EvaluationProgram:
         Python numbers, arrays for metrics that are not scalar.
         """
         self._step.prepare(data)
-        function = self._function.for_types(data, tf.TensorSpec([], tf.bool))
+        types = data
+        if self._takes_any_number:
+            types = keras.tree.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), data)
+        function = self._function.for_types(types, tf.TensorSpec([], tf.bool))
         return lambda *, begins: self._logs.unpack(function(data, tf.constant(begins)).numpy())
 
     def _evaluate(self, data: Data, begins: tf.Tensor) -> tf.Tensor:
         tf.cond(begins, lambda: _reset(self._step), lambda: False)
-        return _run_all(self._step, data, self._batch_size, self._logs)
-
-
-def _run_all(step: Step, data: Data, batch_size: int, logs: PackedLogs) -> tf.Tensor:
-    run_steps(step, data, None, batch_size)
-    return logs.pack(step.results())
+        run = run_any_number if self._takes_any_number else run_steps
+        run(self._step, data, batch_size=self._batch_size)
+        return self._logs.pack(self._step.results())
 
 
 def _training_step(model: keras.Model, batch_size: int, options: StepOptions) -> Step:

@@ -2,6 +2,7 @@
 
 from typing import Any, Protocol
 
+import keras
 import tensorflow as tf
 
 from annlib.training.engine.arrays import Tensors, num_rows
@@ -16,7 +17,7 @@ class Step(Protocol):
     def reset(self) -> None:
         """Sets the metrics back to the state they have at the start of an epoch."""
 
-    def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int) -> None:
+    def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int | tf.Tensor) -> None:
         """Runs the batch of `size` rows that starts at `start` of the order `rows`."""
 
     def results(self) -> dict[str, Any]:
@@ -26,7 +27,8 @@ class Step(Protocol):
 def run_steps(
     step: Step,
     data: tuple[Tensors, ...],
-    rows: tf.Tensor | None,
+    rows: tf.Tensor | None = None,
+    *,
     batch_size: int,
     first: tf.Tensor | None = None,
     last: tf.Tensor | None = None,
@@ -62,3 +64,17 @@ def run_steps(
         run_tail()
     elif tail:
         tf.cond(last > tf.maximum(first, num_full), run_tail, lambda: False)
+
+
+def run_any_number(step: Step, data: tuple[Tensors, ...], *, batch_size: int) -> None:
+    """Runs all batches of data whose number of rows is not known while the graph is made; arguments as of `run_steps`.
+
+    One graph serves data sets of all sizes, but its operations do not know how many rows a batch has.
+    """
+    num = tf.shape(keras.tree.flatten(data)[0])[0]
+
+    def run_batch(start: tf.Tensor) -> tuple[tf.Tensor]:
+        step.run(data, None, start, tf.minimum(batch_size, num - start))
+        return (start + batch_size,)
+
+    tf.while_loop(lambda start: start < num, run_batch, [tf.constant(0)], parallel_iterations=1)
