@@ -13,9 +13,11 @@ import annlib
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.data import Split
-from annlib.errors import CheckpointError
+from annlib.data.own_table.config import TableConfig
+from annlib.errors import CheckpointError, ConfigError
 from annlib.loading import import_keras, load_core, read_config
 from annlib.signature import Signature
+from annlib.storage import check_storage
 from annlib.workloads import find
 
 if TYPE_CHECKING:
@@ -25,13 +27,16 @@ SplitName = Literal["train", "validation", "test"]
 Figures = dict[str, Any]
 
 
-def evaluate_run(run: RunDirectory, *, split: SplitName = "test", data_dir: Path | None = None) -> Figures:
+def evaluate_run(
+    run: RunDirectory, *, split: SplitName = "test", data_dir: Path | None = None, table: str | None = None
+) -> Figures:
     """Evaluates the model of a finished run.
 
     Args:
         run: a finished run.
         split: the part of the data to look at.
         data_dir: directory with the raw data files; None takes the run's own.
+        table: of a run on a table, where that is now, as `--data` of the training; None takes the run's own.
 
     Returns:
         {"run", "workload", "split", "num_samples", "num_in_figures", "metrics": {name: value}}, the latter as in
@@ -41,13 +46,13 @@ def evaluate_run(run: RunDirectory, *, split: SplitName = "test", data_dir: Path
     Raises:
         StorageError: a file of the run is missing or damaged.
         CheckpointError: the model is damaged, or does not fit the signature or the data.
-        ConfigError: the workload is unknown.
+        ConfigError: the workload is unknown, or is none of a table.
         DataError: the data is not found, or the model's output is not finite.
     """
     config = read_config(run, lambda name: find(name).config_class)
     workload = find(config.workload)
     signature = Signature.read(run.signature)
-    data = workload.load(config if data_dir is None else config.model_copy(update={"data_dir": data_dir}))
+    data = workload.load(_with_data(config, data_dir, table))
     part = getattr(data, split)
     if data.columns != signature.columns:
         raise CheckpointError(
@@ -78,6 +83,20 @@ def evaluate_run(run: RunDirectory, *, split: SplitName = "test", data_dir: Path
         return {**figures, **classification_figures(part.y, labels, signature.class_names)}
     predicted = signature.output_columns(outputs)
     return {**figures, **regression_figures(part.y, predicted, signature.target_name, signature.target_unit)}
+
+
+def _with_data(config: RunConfig, data_dir: Path | None, table: str | None) -> RunConfig:
+    """Returns the configuration with the data where it is now."""
+    if data_dir is not None:
+        config = config.model_copy(update={"data_dir": data_dir})
+    if table is not None:
+        if not isinstance(config, TableConfig):
+            raise ConfigError(
+                f"--data is where a table is: expected a run of the workload table, received one of {config.workload}. "
+                "Give --data-dir."
+            )
+        config = config.model_copy(update={"data": check_storage(table, name="--data")})
+    return config
 
 
 def classification_figures(labels: npt.ArrayLike, predicted: npt.ArrayLike, class_names: Sequence[str]) -> Figures:

@@ -22,6 +22,7 @@ def main() -> int:
     parser = Parser(prog="jobs/evaluate.py", description="Evaluate the model of a finished run on one of its splits.")
     parser.add_argument("run", metavar="RUN", help="run directory that jobs/train.py made, a path or a URI")
     parser.add_argument("--data-dir", type=Path, help="directory with the raw data files (default: the run's)")
+    parser.add_argument("--data", help="where the table is now, of a run on a table (default: the run's)")
     parser.add_argument(
         "--split", choices=("train", "validation", "test"), default="test", help="part of the data (default: test)"
     )
@@ -32,7 +33,7 @@ def main() -> int:
         if arguments.json is not None:
             check_can_be_written(arguments.json)
         run = open_run(arguments.run)
-        figures = evaluate_run(run, split=arguments.split, data_dir=arguments.data_dir)
+        figures = evaluate_run(run, split=arguments.split, data_dir=arguments.data_dir, table=arguments.data)
         console = Console()
         for table in figures_tables(figures):
             console.print(table)

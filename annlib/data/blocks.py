@@ -148,12 +148,18 @@ class BlockWriter:
         for file in self._files:
             file.close()
 
-    def append(self, *arrays: Array) -> None:
+    def append(self, *rows: npt.ArrayLike) -> None:
         """Adds rows; the arrays have the same number of them, and the types and shapes of the first ones.
 
         Raises:
-            DataError: they have not.
+            DataError: they have not, or are no numbers.
         """
+        arrays = [np.asarray(array) for array in rows]
+        if any(array.dtype.kind not in "biuf" or array.ndim == 0 for array in arrays):
+            raise DataError(
+                "rows are not numeric: expected arrays of numbers with a row for each sample, received "
+                f"{', '.join(f'{array.dtype} of shape {array.shape}' for array in arrays)}. Convert them first."
+            )
         found = tuple(_Stored(array.dtype.str, tuple(array.shape[1:])) for array in arrays)
         if not self._files:
             self._arrays = found

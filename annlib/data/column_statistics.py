@@ -62,7 +62,7 @@ class ColumnStatistics:
         """Returns the fitted columns, and for each that tells nothing the reason: all missing, constant, ids."""
         columns, useless = [], {}
         for name, found in self._found.items():
-            reason = found.useless()
+            reason = found.useless(self.kinds[name])
             if reason is not None:
                 useless[name] = f"{reason} in {self.num_rows:,} training rows"
             else:
@@ -96,10 +96,15 @@ class _Moments:
         self._count = count
         self._low, self._high = np.minimum(self._low, other._low), np.maximum(self._high, other._high)
 
-    def useless(self) -> str | None:
+    def useless(self, kind: Kind) -> str | None:
         if not self._count.any():
             return "no value at all"
-        return None if (self._low < self._high).any() else f"always {self._mean[0]:g}"
+        if (self._low < self._high).any():
+            return None
+        if kind == "date":
+            year, month, day, _, hour = self._low.astype(np.int64).tolist()
+            return f"always {year:04}-{month:02}-{day:02} from {hour:02}:00 to {hour:02}:59"
+        return f"always {self._low[0]:g}"
 
     def column(self, name: str, kind: Kind) -> Column:
         varies = self._low < self._high
@@ -128,7 +133,7 @@ class _Values:
             self._too_many = True
             self._counts.clear()
 
-    def useless(self) -> str | None:
+    def useless(self, kind: Kind) -> str | None:
         if self._too_many:
             return f"more than {_MOST_COUNTED:,} different texts, as of names or ids,"
         present = self._counts.total()

@@ -18,7 +18,8 @@ class RunDisplay:
     Args:
         console: where to print.
         epochs: number of the last epoch.
-        metrics: the metrics of which the first that is in the history is shown beside the loss.
+        metrics: the metrics of which the first that is in the history is shown beside the loss; without any, the
+            first that the history has.
     """
 
     def __init__(self, console: Console, *, epochs: int, metrics: Sequence[str]) -> None:
@@ -49,7 +50,9 @@ class RunDisplay:
         """Shows one row of the history."""
         epoch = int(row["epoch"])
         parts = [f"loss {float(row['loss']):.4f}"]
-        shown = [f"val_{name}" for name in self._metrics if f"val_{name}" in row]
+        # Of a model of the user's own, whose metrics nobody named, those that its history has.
+        names = [f"val_{name}" for name in self._metrics] + [name for name in row if name.startswith("val_")]
+        shown = [name for name in names if name in row and name != "val_loss"]
         for name in ("val_loss", *shown[:1]):
             if name in row:
                 parts.append(f"{name} {float(row[name]):.4f}")

@@ -31,8 +31,8 @@ class Workload:
         name: what the command line calls it; one of a file of your own is called by that file.
         description: one line for `--list` and the report.
         defaults: values of `config_class` fields that differ from workload to workload.
-        metrics: names of the model's metrics beside the loss; the progress shows the first that there is. Without
-            names, a wrong `--monitor` is found when the model is built, not before.
+        metrics: names of the model's metrics beside the loss; the progress shows the first that there is, without
+            names any. Without names, a wrong `--monitor` is found when the model is built, not before.
         output: how the model's output reads, as in `Signature`; None finds it in data and model.
         inputs: for a model with several inputs, the name and the columns of x of each; None passes x as it is.
         config_class: the configuration, with the fields that this workload alone has.

@@ -17,6 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import annlib
+from annlib.artifacts import RunDirectory
+from annlib.errors import CheckpointError
+from annlib.evaluation import evaluate_run
 
 
 def sales(num_rows: int = 240) -> pd.DataFrame:
@@ -96,6 +99,17 @@ def test_evaluate_gives_the_figures_of_the_training(job: Any, prices: Path, dire
     figures = json.loads((directory / "figures.json").read_text())
     assert figures["metrics"] == json.loads((prices / "metrics.json").read_text())["test"]
     assert figures["target"] == "price"
+
+
+def test_a_table_that_was_moved_is_evaluated_where_it_is(prices: Path, directory: Path) -> None:
+    moved = directory / "moved.csv"
+    sales().to_csv(moved, index=False)
+    figures = evaluate_run(RunDirectory(prices), table=str(moved))
+    assert figures["metrics"] == json.loads((prices / "metrics.json").read_text())["test"]
+    changed = directory / "changed.csv"
+    sales().head(100).to_csv(changed, index=False)
+    with pytest.raises(CheckpointError, match="has changed since the training"):
+        evaluate_run(RunDirectory(prices), table=str(changed))
 
 
 def test_new_rows_with_unseen_and_missing_values(job: Any, prices: Path, directory: Path) -> None:

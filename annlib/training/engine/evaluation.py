@@ -94,7 +94,9 @@ def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any
     """
     batch_size = check_integer("batch_size", PREDICT_BATCH_SIZE if batch_size is None else batch_size, minimum=1)
     data = as_dataset(_with_texts(model, x))
-    forward = cached(model, ("predict",), lambda: tf.function(model.predict_step, reduce_retracing=True))
+    forward = cached(
+        model, ("predict",), lambda: tf.function(model.predict_step, autograph=False, reduce_retracing=True)
+    )
     parts = []
     for start in range(0, num_rows(data), batch_size):
         batch = keras.tree.map_structure(lambda t, start=start: t[start : start + batch_size], data)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from annlib.data.blocks import Blocks, BlockWriter
@@ -70,6 +71,19 @@ def test_rows_that_do_not_fit_are_refused(tmp_path: Path, arrays: tuple[np.ndarr
         writer.append(X, Y)
         with pytest.raises(DataError, match="rows do not fit those before"):
             writer.append(*arrays)
+
+
+def test_rows_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    with BlockWriter(tmp_path / "blocks") as writer, pytest.raises(DataError, match=r"received object of shape \(2,\)"):
+        writer.append(["a", None])
+
+
+def test_tables_and_lists_are_taken_as_arrays(tmp_path: Path) -> None:
+    with BlockWriter(tmp_path / "blocks") as writer:
+        writer.append(pd.DataFrame(X), Y.tolist())
+        x, y = writer.finish().read([(0, len(X))])
+    np.testing.assert_array_equal(x, X)
+    np.testing.assert_array_equal(y, Y)
 
 
 def test_no_rows_are_refused(tmp_path: Path) -> None:

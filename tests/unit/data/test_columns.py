@@ -97,9 +97,21 @@ def test_chunks_of_which_some_rows_count_give_the_same_as_those_rows(size: int) 
 
 def test_what_tells_nothing_is_named() -> None:
     rows = pd.DataFrame(
-        {"same": [3.0] * 20, "empty": [None] * 20, "text": ["x"] * 20, "id": [f"i{i}" for i in range(20)]}
+        {
+            "same": [3.0] * 20,
+            "empty": [None] * 20,
+            "text": ["x"] * 20,
+            "id": [f"i{i}" for i in range(20)],
+            "hour": pd.date_range("2024-03-01 10:00", periods=20, freq="min"),
+        }
     )
-    kinds: dict[str, Kind] = {"same": "number", "empty": "category", "text": "category", "id": "category"}
+    kinds: dict[str, Kind] = {
+        "same": "number",
+        "empty": "category",
+        "text": "category",
+        "id": "category",
+        "hour": "date",
+    }
     columns, useless = ColumnStatistics(kinds).update(arrow(rows)).result()
     assert columns.columns == ()
     assert {name: reason.split(" in 20")[0] for name, reason in useless.items()} == {
@@ -107,6 +119,7 @@ def test_what_tells_nothing_is_named() -> None:
         "empty": "no value at all",
         "text": "always 'x'",
         "id": "20 different texts, as of names or ids ('i0', 'i1', 'i10', ...),",
+        "hour": "always 2024-03-01 from 10:00 to 10:59",
     }
 
 

@@ -83,6 +83,12 @@ def test_a_wrong_batch_size_is_refused_outside_fit(call: Any) -> None:
     assert "batch_size" in message_of(ConfigError, lambda: call(linear(), X, batch_size=0))
 
 
+def test_columns_that_the_model_does_not_take_are_refused_in_the_words_of_keras() -> None:
+    with pytest.raises(ValueError, match=f"expected axis -1 of input shape to have value {X.shape[1]}") as error:
+        annlib.predict(linear(), X[:, 1:])
+    assert "in user code" not in str(error.value)
+
+
 def test_a_loss_that_is_not_finite_names_epoch_and_learning_rate() -> None:
     model = linear(learning_rate=1e30)
     message = message_of(NonFiniteLossError, lambda: annlib.fit(model, X, Y, epochs=3, verbose=0, batch_size=20))
