@@ -29,6 +29,8 @@ _SETTINGS = {
 CONNECT_TIMEOUT_S = 20.0
 # What Ray counts of the node that keeps the cluster's state.
 _HEAD = "node:__internal_head__"
+# How Ray's error begins where no Ray runs on this machine.
+_NONE_RUNS = "Could not find any running Ray instance"
 
 
 @contextlib.contextmanager
@@ -96,9 +98,16 @@ def _initialize() -> None:
                 _check_address(address)
             ray.init(address=address or "auto", **options)
         except (OSError, ValueError, AuthenticationError) as error:
-            if address:
+            if address or not str(error).startswith(_NONE_RUNS):
                 is_missing, is_malformed = isinstance(error, AuthenticationError), isinstance(error, ValueError)
                 received = "no token here" if is_missing else "no HOST:PORT" if is_malformed else "no answer"
+                if not address:
+                    # One of its own in its place would hide that.
+                    raise ClusterError(
+                        "the Ray cluster that runs on this machine does not let this command in: expected an answer "
+                        f"and, where it wants one, RAY_AUTH_MODE=token with its token, received {received}. Copy its "
+                        "~/.ray/auth_token, or set RAY_ADDRESS=local for a Ray of the command's own."
+                    ) from None
                 raise ClusterError(
                     f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS and, where it wants "
                     f"one, RAY_AUTH_MODE=token with its token, received {received}. Start it with `ray start --head`, "

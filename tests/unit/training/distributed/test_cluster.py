@@ -26,13 +26,33 @@ def test_a_cluster_that_lets_nobody_in_is_one_line(
         _initialize()
 
 
-def test_without_an_address_a_cluster_of_its_own_takes_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "received"),
+    [(ConnectionError("Failed to connect"), "no answer"), (AuthenticationError("y"), "no token here")],
+)
+def test_no_cluster_of_its_own_takes_the_place_of_one_that_lets_nobody_in(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, received: str
+) -> None:
+    addresses = []
+
+    def init(*, address: str, **_: object) -> None:
+        addresses.append(address)
+        raise error
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(ClusterError, match=rf"does not let this command in: .* received {received}\. .*=local"):
+        _initialize()
+    assert addresses == ["auto"]
+
+
+def test_where_no_cluster_runs_one_of_its_own_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     addresses = []
 
     def init(*, address: str, **_: object) -> None:
         addresses.append(address)
         if address == "auto":
-            raise AuthenticationError("no token yet")
+            raise ConnectionError("Could not find any running Ray instance. Please specify the one to connect to")
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
