@@ -51,6 +51,28 @@ def binary() -> keras.Model:
     return keras.Sequential([keras.Input((6,)), layers.Dense(1, activation="sigmoid")])
 
 
+class Lookups(layers.Layer):
+    """Looks up codes, which batches have in common and repeat, with one table twice, and the positions of all rows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes, self.signs, self.positions = layers.Embedding(5, 3), layers.Embedding(2, 3), layers.Embedding(6, 3)
+
+    def build(self, input_shape: Any) -> None:
+        for table in (self.codes, self.signs, self.positions):
+            table.build(None)
+        super().build(input_shape)
+
+    def call(self, x: Any) -> Any:
+        signs = self.signs(keras.ops.cast(x > 0, "int32")) + self.signs(keras.ops.cast(x > 1, "int32"))
+        codes = self.codes(keras.ops.cast(keras.ops.clip(x + 2, 0, 4), "int32"))
+        return codes + signs + self.positions(keras.ops.arange(6))
+
+
+def embedded() -> keras.Model:
+    return keras.Sequential([keras.Input((6,)), Lookups(), layers.Flatten(), layers.Dense(3, activation="softmax")])
+
+
 class OwnStep(keras.Model):
     def __init__(self) -> None:
         super().__init__()
@@ -84,6 +106,9 @@ CASES = {
     "sample_weight": Case(103, dense, _sgd, sample_weight=True),
     "last_batch_of_one_row": Case(97, dense, _sgd),
     "auc": Case(103, binary, _sgd, binary=True),
+    # Keras squares the gradients of rows that are looked up twice one by one.
+    "embedded": Case(97, embedded, _adam),
+    "embedded-accumulated": Case(97, embedded, _adam, options=annlib.StepOptions(gradient_accumulation=3)),
     # Of 16 rows, two replicas have 8, three have 5 or 6; the last batch has fewer rows than micro-batches.
     "accumulated": Case(97, dense, _sgd, options=annlib.StepOptions(gradient_accumulation=3)),
     "accumulated-weights": Case(
@@ -94,6 +119,8 @@ CASES = {
 OTHER_CASES = {
     "float16": Case(103, dense, _sgd, options=annlib.StepOptions(compression="float16")),
     "bfloat16": Case(103, dense, _sgd, options=annlib.StepOptions(compression="bfloat16")),
+    "float16-embedded": Case(97, embedded, _adam, options=annlib.StepOptions(compression="float16")),
+    "sync_every-embedded": Case(103, embedded, _adam, options=annlib.StepOptions(sync_every=2)),
     "sync_every": Case(103, dense, _sgd, options=annlib.StepOptions(sync_every=2)),
     "sync_every-adam": Case(103, dense, _adam, options=annlib.StepOptions(sync_every=3)),
 }

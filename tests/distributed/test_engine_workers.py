@@ -169,12 +169,15 @@ def test_all_workers_end_with_identical_weights(outcomes: Outcomes, world: str, 
             np.testing.assert_array_equal(ours, theirs)
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("float16", 1e-3), ("bfloat16", 1e-2)])
+@pytest.mark.parametrize(
+    ("name", "whole", "tolerance"),
+    [("float16", "sgd", 1e-3), ("bfloat16", "sgd", 1e-2), ("float16-embedded", "embedded", 1e-3)],
+)
 @every_world
 def test_compressed_gradients_change_the_curve_a_little(
-    outcomes: Outcomes, world: str, name: str, tolerance: float
+    outcomes: Outcomes, world: str, name: str, whole: str, tolerance: float
 ) -> None:
-    expected = reference("sgd")
+    expected = reference(whole)
     for outcome in outcomes(world):
         losses = outcome.found["history"][name]["loss"]
         assert losses == pytest.approx(expected.history["loss"], rel=tolerance)
@@ -208,14 +211,16 @@ def local_sgd(name: str, num_replicas: int) -> list[np.ndarray]:
     return replicas[0].get_weights()
 
 
-@pytest.mark.parametrize("name", ["sync_every", "sync_every-adam"])
+@pytest.mark.parametrize(
+    ("name", "whole"), [("sync_every", "sgd"), ("sync_every-adam", "sgd"), ("sync_every-embedded", "embedded")]
+)
 @every_world
-def test_replicas_that_step_alone_are_averaged(outcomes: Outcomes, world: str, name: str) -> None:
+def test_replicas_that_step_alone_are_averaged(outcomes: Outcomes, world: str, name: str, whole: str) -> None:
     expected = local_sgd(name, WORLDS[world][2])
     for outcome in outcomes(world):
         for ours, theirs in zip(outcome.weights[name], expected, strict=True):
             assert np.linalg.norm(ours - theirs) <= 1e-4 * np.linalg.norm(theirs)
-    assert not np.allclose(expected[0], reference("sgd").weights[0], rtol=1e-3)
+    assert not np.allclose(expected[0], reference(whole).weights[0], rtol=1e-3)
 
 
 @every_case

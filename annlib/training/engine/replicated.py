@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from annlib.data.batches import replica_rows
 from annlib.errors import ConfigError
+from annlib.training.engine import lookups
 from annlib.training.engine.arrays import Tensors, num_rows
 from annlib.training.engine.local import take_rows
 from annlib.training.engine.options import StepOptions
@@ -111,6 +112,7 @@ class ReplicatedStep:
     ) -> list[tf.Tensor]:
         replica = int(tf.get_static_value(tf.distribute.get_replica_context().replica_id_in_sync_group))
         first, last = replica_rows(size, replica, self._num_replicas)
+        own = range(first, last)
         # A replica without a row still takes part in the all-reduce: it works on one row that weighs nothing.
         present = last > first
         first = min(first, size - 1)
@@ -121,14 +123,15 @@ class ReplicatedStep:
         for number in range(num_parts):
             begin, end = replica_rows(num_own, number, num_parts)
             # One micro-batch is in memory at a time.
-            with tf.control_dependencies([gradient for gradient in gradients if gradient is not None]):
+            with tf.control_dependencies(lookups.values_of(g for g in gradients if g is not None)):
                 batch = take_rows(data, rows, start + first + begin, end - begin)
                 weight = self._loss_weight(batch, data, rows, start, size) if present else tf.constant(0.0, tf.float64)
                 found, state = self._gradients(batch, state, weight, size, count=present)
-            gradients = found if not gradients else [_sum(*pair) for pair in zip(gradients, found, strict=True)]
+            found = [lookups.keep_slices_of_rows(gradient, batch) for gradient in found]
+            gradients = found if not gradients else [lookups.add(*pair) for pair in zip(gradients, found, strict=True)]
         if not self._training:
             return [tf.convert_to_tensor(v.value) for v in self._state]
-        return self._reduce_and_apply(gradients, state, replica, (last - first) / size if present else 0.0)
+        return self._reduce_and_apply(gradients, state, replica, own, size)
 
     def _gradients(
         self, batch: tuple[Tensors, ...], state: list[tf.Tensor], weight: tf.Tensor, size: int, *, count: bool
@@ -197,34 +200,35 @@ class ReplicatedStep:
         return tf.constant(self._num_replicas * keras.tree.flatten(batch)[0].shape[0] / size, tf.float64)
 
     def _reduce_and_apply(
-        self, gradients: list[Any], updates: list[tf.Tensor], replica: int, share: float
+        self, gradients: list[Any], updates: list[tf.Tensor], replica: int, own: range, size: int
     ) -> list[tf.Tensor]:
         """Applies the global gradient; returns the new values of the non-trainable variables."""
         model = self._model
+        share = len(own) / size
         trained = [i for i, gradient in enumerate(gradients) if gradient is not None]
-        own = [tf.convert_to_tensor(gradients[i]) for i in trained]
+        gradients = [gradients[i] for i in trained]
         averaged = [i for i, v in enumerate(self._state) if tf.as_dtype(v.dtype).is_floating]
         # Statistics, such as those of batch normalisation, are averaged over the samples.
         statistics = [updates[i] * tf.cast(share, updates[i].dtype) for i in averaged]
         if self._options.sync_every > 1:
             # The gradient of this replica's own mean loss; `_synchronize` averages the rest.
-            applied = [gradient / max(share, 1 / self._batch_size) for gradient in own]
+            applied = [lookups.scale(gradient, 1 / max(share, 1 / self._batch_size)) for gradient in gradients]
             statistics = [updates[i] for i in averaged]
-        elif self._options.compression == "none":
-            reduced = all_reduce(own + statistics)
-            applied, statistics = reduced[: len(own)], reduced[len(own) :]
         else:
-            applied = all_reduce(own, tf.as_dtype(self._options.compression))
-            statistics = all_reduce(statistics)
+            placed = [lookups.place(gradient, own, size) for gradient in gradients]
+            values, exact = lookups.values_of(placed), statistics + lookups.indices_of(placed)
+            if self._options.compression == "none":
+                reduced = all_reduce(values + exact)
+                values, exact = reduced[: len(values)], reduced[len(values) :]
+            else:
+                values = all_reduce(values, tf.as_dtype(self._options.compression))
+                exact = all_reduce(exact)
+            applied = lookups.put_together(placed, values, exact[len(statistics) :])
+            statistics = exact[: len(statistics)]
         model.optimizer.apply(applied, [model.trainable_variables[i] for i in trained])
         for i, value in zip(averaged, statistics, strict=True):
             updates[i] = value
         return [_spread_seed(v, new, -replica) for v, new in zip(self._state, updates, strict=True)]
-
-
-def _sum(one: Any, other: Any) -> Any:
-    """Returns the sum of two gradients, where None is that of a variable that is not used."""
-    return None if one is None else tf.convert_to_tensor(one) + tf.convert_to_tensor(other)
 
 
 def all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[tf.Tensor]:
