@@ -62,8 +62,8 @@ class SelectColumns(keras.layers.Layer):  # type: ignore[misc]
 class CodeEmbedding(keras.layers.Embedding):  # type: ignore[misc]
     """An embedding whose gradient is dense.
 
-    Of a sparse one, Keras 3.15's optimizers square the rows of one code before they add them up, so that Adam takes
-    other steps in one process than on several workers, where gradients are summed first.
+    Of a sparse one, Keras 3.15's optimizers square the rows of one code before they add them up, and several workers
+    exchange a row for each sample, not for each code.
 
     Args of the call: codes, shape (batch, 1); gives shape (batch, output_dim).
     """
