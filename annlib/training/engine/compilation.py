@@ -102,10 +102,12 @@ class Compiled:
                 if has_run or self._compiled is self._plain:
                     raise
                 # XLA compiles before any step runs, and writes the variables after the last one, so that starting over
-                # as a plain graph is safe. What is wrong may also be a file of compiled functions.
+                # as a plain graph is safe.
                 reason = str(error).splitlines()[0]
                 logger.warning("XLA does not run this model, the plain graph takes over: %s", reason)
-                compilation_cache.clear()
+                if "unsupported operations" not in reason:
+                    # What is wrong may be a file of compiled functions; which one, nobody says.
+                    compilation_cache.clear()
                 self._compiled = self._plain
                 function = self._plain.get_concrete_function(*arguments)
                 result = function(*values)
