@@ -11,7 +11,7 @@ from annlib.config import RunConfig
 from annlib.training import callback_state, checkpoint
 from annlib.training.context import WorkerContext
 from annlib.training.engine import metric_state, set_metric_state
-from annlib.training.engine.replicated import sum_over_replicas
+from annlib.training.engine.collectives import sum_over_replicas
 from annlib.training.engine.session import current_learning_rate
 from annlib.training.storage_patience import RETRY_S, StoragePatience
 

@@ -28,6 +28,7 @@ class Case(NamedTuple):
     model: Callable[[], keras.Model]
     optimizer: Callable[[], keras.optimizers.Optimizer]
     binary: bool = False
+    sequences: bool = False
     sample_weight: bool = False
     options: annlib.StepOptions = annlib.StepOptions()
 
@@ -73,6 +74,25 @@ def embedded() -> keras.Model:
     return keras.Sequential([keras.Input((6,)), Lookups(), layers.Flatten(), layers.Dense(3, activation="softmax")])
 
 
+class Reshaped(layers.Layer):
+    """Six numbers as three time steps of two, of which those are masked whose first number is negative."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.supports_masking = True
+
+    def call(self, x: Any) -> Any:
+        return keras.ops.reshape(x, (-1, 3, 2))
+
+    def compute_mask(self, x: Any, mask: Any = None) -> Any:
+        return keras.ops.reshape(x, (-1, 3, 2))[..., 0] >= 0
+
+
+def masked() -> keras.Model:
+    steps = [layers.SimpleRNN(4, return_sequences=True), layers.Dense(3, activation="softmax")]
+    return keras.Sequential([keras.Input((6,)), Reshaped(), *steps])
+
+
 class OwnStep(keras.Model):
     def __init__(self) -> None:
         super().__init__()
@@ -109,6 +129,7 @@ CASES = {
     # Keras squares the gradients of rows that are looked up twice one by one.
     "embedded": Case(97, embedded, _adam),
     "embedded-accumulated": Case(97, embedded, _adam, options=annlib.StepOptions(gradient_accumulation=3)),
+    "masked": Case(97, masked, _adam, sequences=True),
     # Of 16 rows, two replicas have 8, three have 5 or 6; the last batch has fewer rows than micro-batches.
     "accumulated": Case(97, dense, _sgd, options=annlib.StepOptions(gradient_accumulation=3)),
     "accumulated-weights": Case(
@@ -141,6 +162,7 @@ def compiled(case: Case) -> keras.Model:
 
 def data(case: Case) -> tuple[np.ndarray, ...]:
     y = (Y[: case.rows, None] > 0).astype("float32") if case.binary else Y[: case.rows]
+    y = np.stack([y, Y[::-1][: case.rows], y], axis=1) if case.sequences else y
     parts = (X[: case.rows], y)
     return (*parts, SAMPLE_WEIGHT[: case.rows]) if case.sample_weight else parts
 

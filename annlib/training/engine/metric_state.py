@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 
 from annlib.training.engine.arrays import as_dataset
+from annlib.training.engine.collectives import all_reduce
 from annlib.training.engine.program import build, cached
-from annlib.training.engine.replicated import all_reduce
 
 
 def metric_names(model: keras.Model, x: Any, y: Any) -> tuple[str, ...]:

@@ -6,18 +6,17 @@ global batch; a run with one replica and a run with many follow the same curve.
 """
 
 import contextlib
-import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from annlib.data.batches import replica_rows
 from annlib.errors import ConfigError
 from annlib.training.engine import lookups
 from annlib.training.engine.arrays import Tensors, num_rows
+from annlib.training.engine.collectives import all_reduce
 from annlib.training.engine.local import take_rows
 from annlib.training.engine.options import StepOptions
 
@@ -140,7 +139,7 @@ class ReplicatedStep:
         trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(trainable)
-            scope, loss = self._forward(batch, trainable, state, weight, size)
+            scope, loss = self._forward(batch, trainable, state, weight, size, present=count)
         if count:
             for variable in self._model.metrics_variables:
                 value = scope.get_current_value(variable)
@@ -157,6 +156,8 @@ class ReplicatedStep:
         state: list[tf.Tensor],
         weight: tf.Tensor,
         size: int,
+        *,
+        present: bool,
     ) -> tuple[keras.StatelessScope, tf.Tensor]:
         """Returns the scope that holds all updates, and the loss to differentiate."""
         model = self._model
@@ -167,7 +168,7 @@ class ReplicatedStep:
         with keras.StatelessScope(state_mapping=mapping, collect_losses=True) as scope:
             y_pred = model(x, training=self._training) if model._call_has_training_arg else model(x)
             loss = model._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=self._training)
-            loss = loss * tf.cast(weight, loss.dtype)
+            loss = loss * tf.cast(self._weight_of_steps(y_pred, weight, present=present), loss.dtype)
             count = keras.tree.flatten(batch)[0].shape[0]
             # The tracker multiplies by the rows and divides by the sum of all rows in the end.
             model._loss_tracker.update_state(loss * (size / count), sample_weight=count)
@@ -199,6 +200,23 @@ class ReplicatedStep:
         # In float64, so that a float64 model is not limited to float32 by it.
         return tf.constant(self._num_replicas * keras.tree.flatten(batch)[0].shape[0] / size, tf.float64)
 
+    def _weight_of_steps(self, y_pred: Any, weight: tf.Tensor, *, present: bool) -> tf.Tensor:
+        """Returns the factor of the loss, where outputs have a mask: by the time steps that count, not by the rows."""
+        outputs = keras.tree.flatten(y_pred)
+        masks = [mask for mask in (getattr(output, "_keras_mask", None) for output in outputs) if mask is not None]
+        if not masks or self._reduction == "sum":
+            return weight
+        if len(outputs) > 1 or self._reduction != "mean" or self._options.gradient_accumulation > 1:
+            raise ConfigError(
+                "the model's outputs have a mask: expected, under a distribution strategy or with gradient "
+                f"accumulation, one output and one micro-batch, received {len(outputs)} outputs, the reduction "
+                f"{self._reduction} and {self._options.gradient_accumulation} micro-batches. Give the losses "
+                '`reduction="sum"`, or train in one process (--num-workers 0).'
+            )
+        own = tf.reduce_sum(tf.cast(masks[0], tf.float64)) * float(present)
+        (total,) = all_reduce([own])
+        return self._num_replicas * tf.math.divide_no_nan(own, total)
+
     def _reduce_and_apply(
         self, gradients: list[Any], updates: list[tf.Tensor], replica: int, own: range, size: int
     ) -> list[tf.Tensor]:
@@ -229,30 +247,6 @@ class ReplicatedStep:
         for i, value in zip(averaged, statistics, strict=True):
             updates[i] = value
         return [_spread_seed(v, new, -replica) for v, new in zip(self._state, updates, strict=True)]
-
-
-def all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[tf.Tensor]:
-    """Sums each value over the replicas, all of them in one collective of one flat tensor; in a replica's context."""
-    if not values:
-        return []
-    if dtype is None:
-        dtype = tf.float64 if any(value.dtype == tf.float64 for value in values) else tf.float32
-    flat = tf.concat([tf.reshape(tf.cast(value, dtype), [-1]) for value in values], axis=0)
-    flat = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
-    parts = tf.split(flat, [int(np.prod(value.shape)) for value in values])
-    return [tf.cast(tf.reshape(part, value.shape), value.dtype) for part, value in zip(parts, values, strict=True)]
-
-
-def sum_over_replicas(strategy: tf.distribute.Strategy, values: Sequence[float]) -> list[float]:
-    """Returns each value summed over all replicas, the same on every worker. All workers have to call it."""
-    total = _summing_function(strategy)(tf.constant(values, tf.float32))
-    return [float(value) for value in strategy.experimental_local_results(total)[0].numpy()]
-
-
-@functools.cache
-def _summing_function(strategy: tf.distribute.Strategy) -> Any:
-    # Kept for each strategy, for tracing a new function takes longer than the sum.
-    return tf.function(lambda values: strategy.run(lambda v: all_reduce([v])[0], args=(values,)), autograph=False)
 
 
 def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:

@@ -11,13 +11,14 @@ import tensorflow as tf
 
 from annlib.errors import NonFiniteLossError
 from annlib.training.engine.ahead import EpochsAhead
+from annlib.training.engine.collectives import sum_over_replicas
 from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.evaluation import evaluation_batch_size
 from annlib.training.engine.hooks import act_before_validation, react_to_logs, read_logs_alone, with_test_hooks
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.packed_logs import Logs
 from annlib.training.engine.program import Data, build, evaluation_program, training_program
-from annlib.training.engine.replicated import inner_optimizer, sum_over_replicas
+from annlib.training.engine.replicated import inner_optimizer
 from annlib.training.engine.sources import Source, StreamedData, bind_evaluation, num_samples
 
 # Python (progress, batch callbacks, Ctrl-C) is met about this often within a long epoch.
