@@ -237,10 +237,11 @@ def _compute_metrics(
     keras.config.set_floatx(config.floatx)
     try:
         model = load_core(run, signature)
+        from annlib.training.engine import evaluation_batch_size
         from annlib.training.split_arguments import arguments_of
 
         x, y, weight = arguments_of(part, signature)
-        batch_size = max(config.global_batch_size, 256)
+        batch_size = evaluation_batch_size(model, config.global_batch_size)
         metrics = annlib.evaluate(model, x, y, sample_weight=weight, batch_size=batch_size, return_dict=True)
     finally:
         keras.config.set_floatx(before)

@@ -23,7 +23,7 @@ from annlib.training import checkpoint
 from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import Interrupted, RunCallback
 from annlib.training.context import WorkerContext
-from annlib.training.engine import StepOptions, evaluate, fit, metric_names, predict
+from annlib.training.engine import StepOptions, evaluate, evaluation_batch_size, fit, metric_names, predict
 from annlib.training.precision import check_precision
 from annlib.training.split_arguments import arguments_of, validation_data_of
 from annlib.training.storage_patience import StoragePatience
@@ -178,7 +178,7 @@ def _callbacks_on_a_monitor(config: RunConfig) -> list[keras.callbacks.Callback]
 
 def _evaluate(model: keras.Model, signature: Signature, split: Split, config: RunConfig) -> dict[str, float]:
     x, y, weight = arguments_of(split, signature)
-    batch_size = max(config.global_batch_size, 256)
+    batch_size = evaluation_batch_size(model, config.global_batch_size)
     metrics: dict[str, float] = evaluate(model, x, y, sample_weight=weight, batch_size=batch_size, return_dict=True)
     return metrics
 

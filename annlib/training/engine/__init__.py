@@ -1,5 +1,6 @@
 """The training engine: `keras.Model.fit` with whole epochs inside one compiled function."""
 
+from annlib.training.engine.batching import evaluation_batch_size
 from annlib.training.engine.evaluation import evaluate, predict
 from annlib.training.engine.fit import fit
 from annlib.training.engine.metric_state import metric_names, metric_state, set_metric_state
@@ -10,6 +11,7 @@ __all__ = [
     "StepOptions",
     "StreamedData",
     "evaluate",
+    "evaluation_batch_size",
     "fit",
     "metric_names",
     "metric_state",

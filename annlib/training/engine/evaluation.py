@@ -10,30 +10,10 @@ import tensorflow as tf
 
 from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
 from annlib.training.engine.arrays import as_dataset, num_rows
+from annlib.training.engine.batching import PREDICT_BATCH_SIZE
 from annlib.training.engine.hooks import with_test_hooks
 from annlib.training.engine.program import build, cached, evaluation_program
 from annlib.training.engine.sources import StreamedData, bind_evaluation, num_samples, only_streamed
-
-PREDICT_BATCH_SIZE = 1024
-# Values of one layer for one batch of a validation: 4 MB in float32.
-_VALUES_OF_A_BATCH = 2**20
-
-
-def evaluation_batch_size(model: keras.Model, batch_size: int) -> int:
-    """Returns how many rows to evaluate at once where the user did not say: the result does not depend on it.
-
-    More rows than a training step has are faster, as long as what a layer gives for them is small. A `test_step` of the
-    user's own may see the batches, so it gets those of the training.
-    """
-    if type(model).test_step is not keras.Model.test_step:
-        return batch_size
-    try:
-        outputs = [layer.output for layer in model._flatten_layers(include_self=False)]
-        widest = max(math.prod(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs))
-    except (AttributeError, TypeError, ValueError):
-        # The sizes are known after a call alone: a subclassed model, or sequences of any length.
-        return batch_size
-    return int(max(batch_size, min(PREDICT_BATCH_SIZE, _VALUES_OF_A_BATCH // widest)))
 
 
 def evaluate(

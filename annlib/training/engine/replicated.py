@@ -16,6 +16,7 @@ from annlib.data.batches import replica_rows
 from annlib.errors import ConfigError
 from annlib.training.engine import lookups
 from annlib.training.engine.arrays import Tensors, num_rows
+from annlib.training.engine.batching import common_reduction
 from annlib.training.engine.collectives import all_reduce
 from annlib.training.engine.local import take_rows
 from annlib.training.engine.options import StepOptions
@@ -58,7 +59,7 @@ class ReplicatedStep:
         self._training = training
         self._strategy = model.distribute_strategy
         self._num_replicas = int(self._strategy.num_replicas_in_sync)
-        self._reduction = _common_reduction(model)
+        self._reduction = common_reduction(model)
         self._state = model.non_trainable_variables
         self._batch_size = batch_size
         self._options = options if training else _DEFAULT_OPTIONS
@@ -284,16 +285,3 @@ def _spread_seed(variable: keras.Variable, value: tf.Tensor, replica: int) -> tf
     if not variable.path.endswith("seed_generator_state"):
         return value
     return value + tf.constant([replica * _SEED_DISTANCE, 0], dtype=value.dtype)
-
-
-def _common_reduction(model: keras.Model) -> str:
-    """Returns how all losses of the model are reduced: "mean", "sum" or "mean_with_sample_weight"."""
-    losses = model._compile_loss._flat_losses if model._compile_loss is not None else []
-    kinds = {str(entry.loss.reduction).replace("sum_over_batch_size", "mean") for entry in losses} or {"mean"}
-    if len(kinds) > 1 or not kinds <= {"mean", "sum", "mean_with_sample_weight"}:
-        raise ConfigError(
-            f"the model's losses are reduced by {', '.join(sorted(kinds))}: expected one reduction for all of them "
-            "under a distribution strategy. Give every loss the same `reduction`, or train in one process "
-            "(--num-workers 0)."
-        )
-    return kinds.pop()

@@ -11,9 +11,9 @@ import tensorflow as tf
 
 from annlib.errors import NonFiniteLossError
 from annlib.training.engine.ahead import EpochsAhead
+from annlib.training.engine.batching import evaluation_batch_size
 from annlib.training.engine.collectives import sum_over_replicas
 from annlib.training.engine.compilation import is_distributed
-from annlib.training.engine.evaluation import evaluation_batch_size
 from annlib.training.engine.hooks import act_before_validation, react_to_logs, read_logs_alone, with_test_hooks
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.packed_logs import Logs

@@ -14,7 +14,7 @@ import annlib
 from annlib.data.batches import epoch_order
 from annlib.errors import NonFiniteLossError
 from annlib.training.engine import compilation, orders
-from annlib.training.engine.evaluation import evaluation_batch_size
+from annlib.training.engine.batching import evaluation_batch_size
 
 # The package also has a function of this name.
 session = importlib.import_module("annlib.training.engine.session")
@@ -422,6 +422,56 @@ def test_a_validation_without_a_batch_size_takes_more_rows_at_once() -> None:
     wide = keras.Sequential([keras.Input((4,)), layers.Dense(2**16)])
     assert evaluation_batch_size(wide, 8) == 16
     assert evaluation_batch_size(model_of(OwnTest), 16) == 16
+
+
+def rmse_of_batch(y_true: Any, y_pred: Any) -> Any:
+    return keras.ops.sqrt(keras.ops.mean(keras.ops.square(y_true - y_pred)))
+
+
+class Centred(keras.layers.Layer):
+    def call(self, x: Any) -> Any:
+        return x - keras.ops.mean(x, axis=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"loss": keras.losses.MeanSquaredError(reduction="sum")},
+        {"loss": keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")},
+        {"loss": keras.losses.Dice()},
+        {"loss": "tversky"},
+        {"loss": rmse_of_batch},
+        {"metrics": [rmse_of_batch]},
+        {"layer": Centred()},
+    ],
+    ids=lambda change: str(next(iter(change.items()))[1])[:40],
+)
+def test_a_validation_that_depends_on_its_batches_has_those_of_the_training(change: dict[str, Any]) -> None:
+    weight = np.linspace(0.1, 2.0, len(X))
+
+    def model() -> keras.Model:
+        keras.utils.set_random_seed(1)
+        hidden = [change["layer"]] if "layer" in change else []
+        found = keras.Sequential([keras.Input((4,)), *hidden, layers.Dense(1, activation="sigmoid")])
+        found.compile("sgd", **{"loss": "mse", **{name: part for name, part in change.items() if name != "layer"}})
+        return found
+
+    arguments = {"validation_data": (X, Y, weight), "sample_weight": weight}
+    assert_same(train(model(), **arguments), keras_train(model(), **arguments))
+    assert evaluation_batch_size(model(), 16) == 16
+
+
+def test_a_masked_validation_has_the_batches_of_the_training() -> None:
+    codes, y = np.where(X > 0, np.arange(1, 5), 0), X[..., np.newaxis]
+
+    def model() -> keras.Model:
+        keras.utils.set_random_seed(1)
+        found = keras.Sequential([keras.Input((4,)), layers.Embedding(5, 2, mask_zero=True), layers.Dense(1)])
+        found.compile("sgd", "mse")
+        return found
+
+    arguments = {"batch_size": 8, "epochs": 2, "verbose": 0, "shuffle": False, "validation_data": (codes, y)}
+    assert_same(annlib.fit(model(), codes, y, **arguments), model().fit(codes, y, **arguments))
 
 
 # Shuffling

@@ -1,0 +1,91 @@
+"""What depends on how rows are put into batches, and what does not."""
+
+import math
+from typing import Any
+
+import keras
+
+from annlib.errors import ConfigError
+
+PREDICT_BATCH_SIZE = 1024
+# Values of one layer for one batch of a validation: 4 MB in float32.
+_VALUES_OF_A_BATCH = 2**20
+# Reductions of a loss whose mean over batches, weighted by their rows, is the mean over all rows.
+_MEANS = ("mean", "sum_over_batch_size")
+
+
+def evaluation_batch_size(model: keras.Model, batch_size: int) -> int:
+    """Returns how many rows to evaluate at once where the user did not say.
+
+    More rows than a training step has are faster, as long as what a layer gives for them is small. Where the result
+    depends on the batches, or might, they are those of the training, as in Keras.
+    """
+    if not _counts_row_by_row(model):
+        return batch_size
+    try:
+        outputs = [layer.output for layer in model._flatten_layers(include_self=False)]
+        widest = max(math.prod(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs))
+    except (AttributeError, TypeError, ValueError):
+        # The sizes are known after a call alone: a subclassed model, or sequences of any length.
+        return batch_size
+    return int(max(batch_size, min(PREDICT_BATCH_SIZE, _VALUES_OF_A_BATCH // widest)))
+
+
+def _counts_row_by_row(model: keras.Model) -> bool:
+    """Tells whether loss and metrics are means over the rows for sure, however those are put into batches."""
+    if type(model).test_step is not keras.Model.test_step:
+        return False
+    compiled_loss, compiled_metrics = model._compile_loss, model._compile_metrics
+    layers = model._flatten_layers(include_self=False)
+    losses = [] if compiled_loss is None else [keras.losses.get(loss) for loss in _flat(compiled_loss._user_loss)]
+    metrics = []
+    if compiled_metrics is not None:
+        metrics = _flat((compiled_metrics._user_metrics, compiled_metrics._user_weighted_metrics))
+    masks = [getattr(layer, "mask_zero", isinstance(layer, keras.layers.Masking)) for layer in layers]
+    return (
+        all(_is_known(part) for part in (*layers, *losses, *metrics))
+        and not any(masks)
+        and not any(_mixes_rows(loss) for loss in losses)
+        and all(getattr(loss, "reduction", "mean") in _MEANS for loss in losses)
+    )
+
+
+def _flat(given: Any) -> list[Any]:
+    return [part for part in keras.tree.flatten(given) if part is not None]
+
+
+def _mixes_rows(loss: Any) -> bool:
+    """Tells whether a loss of Keras, an object or a function, is that of a batch, not the mean of its rows'."""
+    return getattr(loss, "fn", loss) in (keras.losses.circle, keras.losses.dice, keras.losses.tversky)
+
+
+def _is_known(part: Any) -> bool:
+    """Tells whether a layer, loss or metric is one of Keras or annlib, not of the user."""
+    # A function, an object that calls one, the name of a metric, or an object of a class.
+    function = getattr(part, "fn", None) or getattr(part, "_fn", None) or part
+    modules = [getattr(function, "__module__", "keras"), type(part).__module__]
+    return all(module.split(".")[0] in ("keras", "annlib", "builtins") for module in modules)
+
+
+def common_reduction(model: keras.Model) -> str:
+    """Returns how all losses of a built model are reduced: "mean", "sum" or "mean_with_sample_weight".
+
+    Raises:
+        ConfigError: they are reduced in other or several ways, or a loss is not one of rows, so that the loss of a
+            batch is not known from those of its parts.
+    """
+    entries = model._compile_loss._flat_losses if model._compile_loss is not None else []
+    losses = [entry.loss for entry in entries]
+    if mixed := [loss.name for loss in losses if _mixes_rows(loss)]:
+        raise ConfigError(
+            f"the loss {mixed[0]} is one of a whole batch: expected one of each row under a distribution strategy, "
+            "where a worker has some rows. Give another loss, or train in one process (--num-workers 0)."
+        )
+    kinds = {str(loss.reduction).replace("sum_over_batch_size", "mean") for loss in losses} or {"mean"}
+    if len(kinds) > 1 or not kinds <= {"mean", "sum", "mean_with_sample_weight"}:
+        raise ConfigError(
+            f"the model's losses are reduced by {', '.join(sorted(kinds))}: expected one reduction for all of them "
+            "under a distribution strategy. Give every loss the same `reduction`, or train in one process "
+            "(--num-workers 0)."
+        )
+    return kinds.pop()
