@@ -11,7 +11,7 @@ from annlib.errors import ConfigError
     ("loss", "message"),
     [
         (keras.losses.Dice(), "the loss dice is one of a whole batch: expected one of each row"),
-        (keras.losses.MeanSquaredError(reduction=None), "the model's losses are reduced by none"),
+        (keras.losses.MeanSquaredError(reduction=None), "the model's losses are reduced by None"),
     ],
 )
 def test_losses_whose_parts_cannot_be_put_together_are_refused_on_replicas(loss: keras.Loss, message: str) -> None:
