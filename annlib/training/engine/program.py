@@ -152,8 +152,10 @@ class EvaluationProgram:
         self._step = _test_step(model, batch_size)
         self._logs = PackedLogs()
         self._function = Compiled(self._evaluate, compilation)
-        # Tracing takes longer than evaluating a small data set; XLA needs to know the number of rows, as do shards.
-        self._takes_any_number = compilation.mode == "graph" and not is_distributed(model)
+        # Tracing takes longer than evaluating a small data set. XLA needs to know the number of rows, as do shards, and
+        # Keras where it averages the losses of several outputs.
+        losses = [] if model._compile_loss is None else model._compile_loss._flat_losses
+        self._takes_any_number = compilation.mode == "graph" and not is_distributed(model) and len(losses) < 2
 
     def bind(self, data: Data) -> Callable[..., Logs]:
         """Returns what evaluates data.

@@ -224,3 +224,18 @@ def test_weights_are_those_of_keras(name: str, engine: str) -> None:
 @all_cases
 def test_the_mode_under_test_is_the_one_that_ran(name: str, engine: str) -> None:
     assert set(run(name, engine).modes) == {engine}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_evaluate_has_the_values_of_keras_with_a_smaller_last_batch(name: str) -> None:
+    case = CASES[name]
+    keras.utils.set_random_seed(3)
+    model = case.model()
+    metrics = case.metrics if isinstance(case.metrics, dict) else list(case.metrics)
+    # Eagerly for the reason given above.
+    options = {"loss": case.loss, "metrics": metrics, **{k: v for k, v in case.compile.items() if k == "loss_weights"}}
+    model.compile(**options, run_eagerly=True)
+    expected = model.evaluate(case.x, case.y, batch_size=BATCH_SIZE, verbose=0, return_dict=True)
+    model.compile(**options)
+    received = annlib.evaluate(model, case.x, case.y, batch_size=BATCH_SIZE, return_dict=True)
+    assert received == pytest.approx(expected, rel=TOLERANCE)
