@@ -55,6 +55,11 @@ class ReplicatedStep:
                 f"gradient_accumulation_steps={model.optimizer.gradient_accumulation_steps}: expected None under a "
                 "distribution strategy, where Keras cannot apply it. Use a larger global batch instead."
             )
+        if training and getattr(inner_optimizer(model.optimizer), "ema_overwrite_frequency", None):
+            raise ConfigError(
+                "the optimizer has an ema_overwrite_frequency: expected None under a distribution strategy, where "
+                "Keras cannot apply it. Leave it out, or train in one process (--num-workers 0)."
+            )
         self._model = model
         self._training = training
         self._strategy = model.distribute_strategy
@@ -148,6 +153,13 @@ class ReplicatedStep:
                     variable.value.assign(value)
         if not self._training:
             return [], state
+        for variable, value in zip(self._model.trainable_variables, trainable, strict=True):
+            if scope.get_current_value(variable) is not value:
+                raise ConfigError(
+                    f"a layer assigns its weight {variable.path} while it is called: expected, under a distribution "
+                    "strategy, that the optimizer alone does. Leave the layer out, or train in one process "
+                    "(--num-workers 0)."
+                )
         return tape.gradient(loss, trainable), [scope.get_current_value(v) for v in self._state]
 
     def _forward(
