@@ -87,6 +87,7 @@ def test_two_workers_follow_the_curve_of_one_process(directory: Path, name: str,
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.faults
 def test_a_workload_of_a_file_is_searched(directory: Path) -> None:
     flags = ["--num-trials", "2", "--epochs", "2", "--metric", "val_mae", "--storage", "searches", "--name", "s"]
     done = run_job(directory, "tune", "own.py:workload", *flags)
