@@ -38,12 +38,15 @@ def test_the_curve_is_that_of_whole_batches(monkeypatch: pytest.MonkeyPatch, num
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5)
 
 
-def test_an_embedding_of_which_few_rows_are_used() -> None:
+@pytest.mark.parametrize("steps", [0, 10**9])
+def test_an_embedding_whose_rows_are_used_several_times(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    monkeypatch.setattr(compilation, "XLA_BREAK_EVEN_STEPS", steps)
+
     def model() -> keras.Model:
         keras.utils.set_random_seed(1)
         found = keras.Sequential([keras.Input((2,)), keras.layers.Embedding(50, 3), keras.layers.Flatten()])
         found.add(keras.layers.Dense(1))
-        found.compile(optimizer="sgd", loss="mse")
+        found.compile(optimizer="adam", loss="mse")
         return found
 
     codes = rng.integers(0, 50, (103, 2))
