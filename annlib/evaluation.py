@@ -237,12 +237,9 @@ def _compute_metrics(
     keras.config.set_floatx(config.floatx)
     try:
         model = load_core(run, signature)
-        from annlib.training.engine import evaluation_batch_size
-        from annlib.training.split_arguments import arguments_of
+        from annlib.training.split_arguments import evaluate_split
 
-        x, y, weight = arguments_of(part, signature)
-        batch_size = evaluation_batch_size(model, config.global_batch_size)
-        metrics = annlib.evaluate(model, x, y, sample_weight=weight, batch_size=batch_size, return_dict=True)
+        metrics = evaluate_split(model, signature, part, config)
     finally:
         keras.config.set_floatx(before)
     return model, {name: float(value) for name, value in metrics.items()}

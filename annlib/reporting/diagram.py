@@ -1,6 +1,5 @@
 """The layers of a model, as a picture and as text."""
 
-import io
 import logging
 import tempfile
 from pathlib import Path
@@ -31,6 +30,7 @@ def plot_model_diagram(model: "keras.Model", path: Path) -> bool:
         StorageError: `path` cannot be written.
     """
     import keras
+    from PIL import Image
 
     if not model.built:
         raise DataError(
@@ -57,18 +57,10 @@ def plot_model_diagram(model: "keras.Model", path: Path) -> bool:
         # In a notebook, Keras prints what is missing and raises nothing.
         if not picture.exists():
             return False
-        write_picture(path, _with_resolution(picture))
+        # dot does not write the resolution into it.
+        with Image.open(picture) as image:
+            write_picture(path, image)
     return True
-
-
-def _with_resolution(picture: Path) -> bytes:
-    """Returns the PNG with its resolution, which dot does not write into it."""
-    from PIL import Image
-
-    content = io.BytesIO()
-    with Image.open(picture) as image:
-        image.save(content, format="png", dpi=(DPI, DPI), compress_level=1)
-    return content.getvalue()
 
 
 def model_summary(model: "keras.Model") -> str:

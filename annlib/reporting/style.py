@@ -12,6 +12,7 @@ from annlib.reporting.text import label
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 DPI = 300
 # M. Okabe and K. Ito's colours, which colour-blind people tell apart; their yellow is too pale for lines on white.
@@ -57,16 +58,16 @@ def save(figure: "Figure", path: Path) -> None:
     # `savefig` draws everything twice.
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    write_picture(path, Image.fromarray(pixels))
+
+
+def write_picture(path: Path, image: "Image") -> None:
+    """Writes pixels as `save` writes a figure, with the same errors."""
     content = io.BytesIO()
     # The least compression: a half larger in half of the time.
-    Image.fromarray(pixels).save(content, format="png", dpi=(DPI, DPI), compress_level=1)
-    write_picture(path, content.getvalue())
-
-
-def write_picture(path: Path, content: bytes) -> None:
-    """Writes the bytes of a picture; errors as of `save`."""
+    image.save(content, format="png", dpi=(DPI, DPI), compress_level=1)
     try:
-        write_atomically(path, content)
+        write_atomically(path, content.getvalue())
     except OSError as error:
         raise StorageError(
             f"the picture {path} cannot be written; expected a file in a writable directory; received "

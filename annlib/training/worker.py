@@ -11,7 +11,7 @@ import numpy as np
 
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
-from annlib.data import Dataset, Split
+from annlib.data import Dataset
 from annlib.data.columns import Columns
 from annlib.loading import load
 from annlib.memory import peak_memory_bytes
@@ -23,9 +23,9 @@ from annlib.training import checkpoint
 from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import Interrupted, RunCallback
 from annlib.training.context import WorkerContext
-from annlib.training.engine import StepOptions, evaluate, evaluation_batch_size, fit, metric_names, predict
+from annlib.training.engine import StepOptions, fit, metric_names, predict
 from annlib.training.precision import check_precision
-from annlib.training.split_arguments import arguments_of, validation_data_of
+from annlib.training.split_arguments import arguments_of, evaluate_split, validation_data_of
 from annlib.training.storage_patience import StoragePatience
 from annlib.training.tensorboard import TensorBoard
 from annlib.training.workload import Workload
@@ -76,7 +76,7 @@ def train_worker(
         return {"interrupted": True, "progress": str(interruption)}
     seconds = time.perf_counter() - started
     splits = {"train": data.train, "validation": data.validation, **({} if is_trial else {"test": data.test})}
-    metrics = {name: _evaluate(model, signature, split, config) for name, split in splits.items()}
+    metrics = {name: evaluate_split(model, signature, split, config) for name, split in splits.items()}
     if context.rank == 0:
         storage = StoragePatience(config.storage_timeout_s)
         storage.insist(lambda: _save(model, data, signature, config, run))
@@ -174,13 +174,6 @@ def _callbacks_on_a_monitor(config: RunConfig) -> list[keras.callbacks.Callback]
             keras.callbacks.EarlyStopping(patience=config.early_stopping_patience, restore_best_weights=True, **monitor)
         )
     return callbacks
-
-
-def _evaluate(model: keras.Model, signature: Signature, split: Split, config: RunConfig) -> dict[str, float]:
-    x, y, weight = arguments_of(split, signature)
-    batch_size = evaluation_batch_size(model, config.global_batch_size)
-    metrics: dict[str, float] = evaluate(model, x, y, sample_weight=weight, batch_size=batch_size, return_dict=True)
-    return metrics
 
 
 def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunConfig, run: RunDirectory) -> None:

@@ -98,21 +98,9 @@ def _initialize() -> None:
                 _check_address(address)
             ray.init(address=address or "auto", **options)
         except (OSError, ValueError, AuthenticationError) as error:
+            # One of its own in the place of one that lets nobody in would hide that.
             if address or not str(error).startswith(_NONE_RUNS):
-                is_missing, is_malformed = isinstance(error, AuthenticationError), isinstance(error, ValueError)
-                received = "no token here" if is_missing else "no HOST:PORT" if is_malformed else "no answer"
-                if not address:
-                    # One of its own in its place would hide that.
-                    raise ClusterError(
-                        "the Ray cluster that runs on this machine does not let this command in: expected an answer "
-                        f"and, where it wants one, RAY_AUTH_MODE=token with its token, received {received}. Copy its "
-                        "~/.ray/auth_token, or set RAY_ADDRESS=local for a Ray of the command's own."
-                    ) from None
-                raise ClusterError(
-                    f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS and, where it wants "
-                    f"one, RAY_AUTH_MODE=token with its token, received {received}. Start it with `ray start --head`, "
-                    "copy its ~/.ray/auth_token, correct RAY_ADDRESS, or unset it."
-                ) from None
+                raise _refusal(address, error) from None
         else:
             return
     try:
@@ -123,6 +111,22 @@ def _initialize() -> None:
             f"Ray did not start on this machine: {error}. Start the command again when the machine is less busy, or "
             "leave --num-workers out to do without Ray."
         ) from error
+
+
+def _refusal(address: str | None, error: Exception) -> ClusterError:
+    is_missing, is_malformed = isinstance(error, AuthenticationError), isinstance(error, ValueError)
+    received = "no token here" if is_missing else "no HOST:PORT" if is_malformed else "no answer"
+    if not address:
+        return ClusterError(
+            "the Ray cluster that runs on this machine does not let this command in: expected an answer and, where it "
+            f"wants one, RAY_AUTH_MODE=token with its token, received {received}. Copy its ~/.ray/auth_token, or set "
+            "RAY_ADDRESS=local for a Ray of the command's own."
+        )
+    return ClusterError(
+        f"no Ray cluster answers at {address}: expected a running one at RAY_ADDRESS and, where it wants one, "
+        f"RAY_AUTH_MODE=token with its token, received {received}. Start it with `ray start --head`, copy its "
+        "~/.ray/auth_token, correct RAY_ADDRESS, or unset it."
+    )
 
 
 def _check_address(address: str) -> None:

@@ -53,6 +53,14 @@ def num_rows(data: tuple[Tensors, ...]) -> int:
     return int(keras.tree.flatten(data)[0].shape[0])
 
 
+def types_of_rows(data: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
+    """Returns the specification of each tensor of what `as_dataset` returned, for any number of samples."""
+    specs: tuple[Tensors, ...] = keras.tree.map_structure(
+        lambda tensor: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype), data
+    )
+    return specs
+
+
 def split_off_validation(data: tuple[Tensors, ...], fraction: float) -> tuple[tuple[Tensors, ...], tuple[Tensors, ...]]:
     """Returns (training, validation): the last `fraction` of the rows are for validation, as in Keras."""
     rows = num_rows(data)

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from annlib.training.engine.arrays import Tensors
+from annlib.training.engine.arrays import Tensors, types_of_rows
 from annlib.training.engine.compilation import has_gpu
 
 # What TensorFlow's kernels take rows of on a GPU. All data of another type, such as uint8, would travel to the CPU for
@@ -32,8 +32,7 @@ class LocalStep:
         """Makes room for what a user's own step returns, which need not be the model's metrics."""
         if not self._is_overridden or self._last_logs is not None:
             return
-        spec = keras.tree.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), data)
-        logs = tf.function(self._step).get_concrete_function(spec).structured_outputs
+        logs = tf.function(self._step).get_concrete_function(types_of_rows(data)).structured_outputs
         self._last_logs = keras.tree.map_structure(lambda t: tf.Variable(tf.zeros(t.shape, t.dtype)), logs)
 
     def reset(self) -> None:

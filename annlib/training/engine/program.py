@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from annlib.training.engine.arrays import Tensors, num_rows
+from annlib.training.engine.arrays import Tensors, num_rows, types_of_rows
 from annlib.training.engine.compilation import Compilation, Compiled, choose_compilation, is_distributed
 from annlib.training.engine.local import LocalStep
 from annlib.training.engine.options import StepOptions
@@ -164,9 +164,7 @@ class EvaluationProgram:
         Python numbers, arrays for metrics that are not scalar.
         """
         self._step.prepare(data)
-        types = data
-        if self._takes_any_number:
-            types = keras.tree.map_structure(lambda t: tf.TensorSpec([None, *t.shape[1:]], t.dtype), data)
+        types = types_of_rows(data) if self._takes_any_number else data
         function = self._function.for_types(types, tf.TensorSpec([], tf.bool))
         return lambda *, begins: self._logs.unpack(function(data, tf.constant(begins)).numpy())
 

@@ -131,7 +131,7 @@ class ReplicatedStep:
             with tf.control_dependencies(lookups.values_of(g for g in gradients if g is not None)):
                 batch = take_rows(data, rows, start + first + begin, end - begin)
                 weight = self._loss_weight(batch, data, rows, start, size) if present else tf.constant(0.0, tf.float64)
-                found, state = self._gradients(batch, state, weight, size, count=present)
+                found, state = self._gradients(batch, state, weight, size, present=present)
             found = [lookups.keep_slices_of_rows(gradient, batch) for gradient in found]
             gradients = found if not gradients else [lookups.add(*pair) for pair in zip(gradients, found, strict=True)]
         if not self._training:
@@ -139,14 +139,14 @@ class ReplicatedStep:
         return self._reduce_and_apply(gradients, state, replica, own, size)
 
     def _gradients(
-        self, batch: tuple[Tensors, ...], state: list[tf.Tensor], weight: tf.Tensor, size: int, *, count: bool
+        self, batch: tuple[Tensors, ...], state: list[tf.Tensor], weight: tf.Tensor, size: int, *, present: bool
     ) -> tuple[list[Any], list[tf.Tensor]]:
-        """Returns the gradients of the batch's part of the loss, and the new non-trainable variables; counts it."""
+        """Returns the gradients of the batch's part of the loss, and the new non-trainable variables; counts the batch."""
         trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(trainable)
-            scope, loss = self._forward(batch, trainable, state, weight, size, present=count)
-        if count:
+            scope, loss = self._forward(batch, trainable, state, weight, size, present=present)
+        if present:
             for variable in self._model.metrics_variables:
                 value = scope.get_current_value(variable)
                 if value is not None:
