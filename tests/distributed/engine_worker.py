@@ -142,6 +142,7 @@ OTHER_CASES = {
     "bfloat16": Case(103, dense, _sgd, options=annlib.StepOptions(compression="bfloat16")),
     "float16-embedded": Case(97, embedded, _adam, options=annlib.StepOptions(compression="float16")),
     "sync_every-embedded": Case(103, embedded, _adam, options=annlib.StepOptions(sync_every=2)),
+    "sync_every-masked": Case(103, masked, _adam, sequences=True, options=annlib.StepOptions(sync_every=2)),
     "sync_every": Case(103, dense, _sgd, options=annlib.StepOptions(sync_every=2)),
     "sync_every-adam": Case(103, dense, _adam, options=annlib.StepOptions(sync_every=3)),
 }

@@ -212,7 +212,13 @@ def local_sgd(name: str, num_replicas: int) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize(
-    ("name", "whole"), [("sync_every", "sgd"), ("sync_every-adam", "sgd"), ("sync_every-embedded", "embedded")]
+    ("name", "whole"),
+    [
+        ("sync_every", "sgd"),
+        ("sync_every-adam", "sgd"),
+        ("sync_every-embedded", "embedded"),
+        ("sync_every-masked", "masked"),
+    ],
 )
 @every_world
 def test_replicas_that_step_alone_are_averaged(outcomes: Outcomes, world: str, name: str, whole: str) -> None:

@@ -141,7 +141,7 @@ class ReplicatedStep:
     def _gradients(
         self, batch: tuple[Tensors, ...], state: list[tf.Tensor], weight: tf.Tensor, size: int, *, present: bool
     ) -> tuple[list[Any], list[tf.Tensor]]:
-        """Returns the gradients of the batch's part of the loss, and the new non-trainable variables; counts the batch."""
+        """Returns the gradients of the part of the loss, and the new non-trainable variables; counts what is present."""
         trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(trainable)
@@ -217,7 +217,8 @@ class ReplicatedStep:
         """Returns the factor of the loss, where outputs have a mask: by the time steps that count, not by the rows."""
         outputs = keras.tree.flatten(y_pred)
         masks = [mask for mask in (getattr(output, "_keras_mask", None) for output in outputs) if mask is not None]
-        if not masks or self._reduction == "sum":
+        # A replica that steps alone takes its own mean, whatever it is a share of.
+        if not masks or self._reduction == "sum" or self._options.sync_every > 1:
             return weight
         if len(outputs) > 1 or self._reduction != "mean" or self._options.gradient_accumulation > 1:
             raise ConfigError(
