@@ -141,7 +141,7 @@ class ReplicatedStep:
     def _gradients(
         self, batch: tuple[Tensors, ...], state: list[tf.Tensor], weight: tf.Tensor, size: int, *, present: bool
     ) -> tuple[list[Any], list[tf.Tensor]]:
-        """Returns the gradients of the part of the loss, and the new non-trainable variables; counts what is present."""
+        """Returns the gradients of the batch's part of the loss and the new non-trainable variables."""
         trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
         with tf.GradientTape() as tape:
             tape.watch(trainable)
