@@ -29,7 +29,8 @@ def build(case: Case, weights: Weights) -> keras.Model:
 
 def loss_only(model: keras.Model) -> keras.Model:
     """Compiles the model again without its metrics."""
-    model.compile(optimizer=model.optimizer, loss=model.loss)
+    # Keras keeps the metrics it has where it is given none.
+    model.compile(optimizer=model.optimizer, loss=model.loss, metrics=[])
     return model
 
 

@@ -87,3 +87,13 @@ def test_a_side_that_shuffles_by_itself_does_too(name: str, side: str, monkeypat
     monkeypatch.setattr(module, "BATCH_SIZE", NUM_ROWS)
     trainer = module.Trainer(case, train, train, initial_weights(case, train))
     assert trainer.train(3) == pytest.approx(reference_losses(case, train, 3, NUM_ROWS)[-1], rel=1e-4)
+
+
+def test_the_bare_training_of_annlib_and_keras_computes_the_loss_alone() -> None:
+    case = CASES["regressor"]
+    train = examples(case)
+    for side in (SIDES["annlib"], SIDES["keras"]):
+        module = importlib.import_module(f"annlib.benchmark.sides.{side.module}")
+        trainer = module.Trainer(case, train, train, initial_weights(case, train))
+        trainer.train(1)
+        assert set(trainer._model.get_metrics_result()) == {"loss"}
