@@ -1,6 +1,7 @@
 """Searches for the best hyperparameters of a workload: `python jobs/tune.py fashion-mnist --num-trials 20`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def main() -> int:
             run_flags=RUN_FLAGS,
             add_flags=add_search_flags,
         )
+        # A cluster may set it for its runs. A trial has one process.
+        os.environ.pop("ANNLIB_NUM_WORKERS", None)
         config = read_config(arguments, workload)
         search = define(
             config,

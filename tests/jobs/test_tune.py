@@ -37,6 +37,15 @@ def test_bad_input_is_one_line(job: Any, tmp_path: Path, arguments: list[str], p
     assert not (tmp_path / "runs").exists()
 
 
+def test_the_number_of_workers_of_a_clusters_runs_is_not_that_of_a_trial(
+    job: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANNLIB_NUM_WORKERS", "1:4")
+    done = job("tune", "digits", "--space", "no-such-file")
+    assert done.returncode == 2
+    assert "--space no-such-file cannot be read" in done.stderr
+
+
 def test_a_space_is_checked_before_anything_starts(job: Any, tmp_path: Path) -> None:
     space = tmp_path / "space.yaml"
     space.write_text("learning_rate: {log_uniform: [1e-1, 1e-4]}\n")

@@ -22,11 +22,13 @@ COMPONENTS = sorted(path.parent.name for path in K8S.glob("components/*/kustomiz
 VARIANTS = {
     "autoscaling": ("cpu", ["autoscaling"]),
     "autoscaling-dev": ("cpu", ["autoscaling", "interactive"]),
+    "autoscaling-gpu": ("gpu", ["autoscaling"]),
     "autoscaling-spot": ("cpu", ["autoscaling", "spot"]),
     "data-prep": ("cpu", ["data-prep"]),
     "files": ("cpu", ["files"]),
     "gpu-spot": ("gpu", ["spot"]),
     "kueue": ("cpu", ["kueue"]),
+    "kueue-dev": ("cpu", ["kueue", "interactive"]),
     "kueue-gpu": ("gpu", ["kueue"]),
     "monitoring": ("cpu", ["monitoring"]),
     "quota": ("cpu", ["quota"]),
