@@ -55,6 +55,7 @@ class Pod:
         user: int = 1000,
         network: str = "none",
         memory: str = "4g",
+        shared_memory: str = "2g",
         environment: Mapping[str, str] | None = None,
         restarts: int = 0,
     ) -> None:
@@ -62,7 +63,7 @@ class Pod:
         self.name = f"annlib-test-{uuid.uuid4().hex[:8]}"
         flags = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=ALL", "--security-opt=no-new-privileges"]
         flags += [f"--user={user}:{user}", f"--group-add={volume.stat().st_gid}", "--passwd=false"]
-        flags += ["--tmpfs=/tmp:rw,exec,mode=1777", "--shm-size=2g", f"--volume={volume}:{VOLUME}"]
+        flags += ["--tmpfs=/tmp:rw,exec,mode=1777", f"--shm-size={shared_memory}", f"--volume={volume}:{VOLUME}"]
         # podman's own limits of files and processes are refused where they are more than this process's.
         for limit, kind, most in (("nofile", resource.RLIMIT_NOFILE, 2**20), ("nproc", resource.RLIMIT_NPROC, 2**15)):
             hard = resource.getrlimit(kind)[1]

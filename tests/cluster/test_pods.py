@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from containers import VOLUME, Pod, make_volume, podman
+import yaml
+from containers import ROOT, VOLUME, Pod, make_volume, podman
 
 pytestmark = pytest.mark.image
 
 TOKEN = "test-token-0123456789abcdef0123456789abcdef"
 WRONG_TOKEN = "wrong-token-77aa"
 AGENT_PORT, DASHBOARD_PORT, GCS_PORT = 52365, 8265, 6379
-# As KubeRay 1.7 puts them together from the parameters and limits of the manifests.
-RAY_START = "ulimit -n ${RAY_START_ULIMIT_OPEN_FILES:-65536}; ray start %s --block --dashboard-agent-listen-port=52365"
-HEAD_START = RAY_START % "--head --dashboard-host=0.0.0.0 --metrics-export-port=8080 --num-cpus=0"
-WORKER_START = RAY_START % "--address=HEAD:6379 --metrics-export-port=8080 --num-cpus=1"
+CLUSTER_SPEC = yaml.safe_load((ROOT / "k8s/base/rayjob.yaml").read_text())["spec"]["rayClusterSpec"]
+HEAD_GROUP, (WORKER_GROUP,) = CLUSTER_SPEC["headGroupSpec"], CLUSTER_SPEC["workerGroupSpecs"]
 SUBMIT = """
 until python -c "import urllib.request; r=urllib.request.urlopen('{url}/api/gcs_healthz', timeout=10); \
 exit(0 if b'success' in r.read() else 1)" >/dev/null 2>&1; do echo waiting; sleep 2; done
@@ -28,6 +27,32 @@ if ! ray job status --address {url} {job} >/dev/null 2>&1; then
   ray job submit --address {url} --no-wait --submission-id {job} -- {entrypoint}; fi
 ray job logs --address {url} --follow {job}
 """
+
+
+def in_bytes(quantity: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", quantity).groups()  # type: ignore[union-attr]
+    return int(number) * {"Mi": 2**20, "Gi": 2**30}[unit]
+
+
+def ray_start(group: dict[str, Any], *flags: str) -> str:
+    """Puts Ray's command together from the parameters and limits of the manifest, as KubeRay 1.7 does."""
+    (container,) = group["template"]["spec"]["containers"]
+    parameters = {
+        **group["rayStartParams"],
+        "memory": in_bytes(container["resources"]["limits"]["memory"]),
+        "metrics-export-port": 8080,
+        "dashboard-agent-listen-port": AGENT_PORT,
+    }
+    words = [*flags, *(f"--{name}={value}" for name, value in sorted(parameters.items())), "--block"]
+    return f"ulimit -n ${{RAY_START_ULIMIT_OPEN_FILES:-65536}}; ray start {' '.join(words)}"
+
+
+def limits(group: dict[str, Any]) -> dict[str, str]:
+    """Returns what a pod of the group may take, as arguments of `Pod`."""
+    pod = group["template"]["spec"]
+    (shared,) = [v["emptyDir"]["sizeLimit"] for v in pod["volumes"] if v["name"] == "shared-memory"]
+    memory = pod["containers"][0]["resources"]["limits"]["memory"]
+    return {"memory": str(in_bytes(memory)), "shared_memory": str(in_bytes(shared))}
 
 
 class Cluster(NamedTuple):
@@ -53,7 +78,8 @@ class Cluster(NamedTuple):
         code, log = ready.wait()
         ready.remove()
         assert code == 0, log
-        worker = self.pod("-c", "--", WORKER_START.replace("HEAD", self.head.name), **BASH, restarts=5)
+        command = ray_start(WORKER_GROUP, f"--address={self.head.name}:{GCS_PORT}")
+        worker = self.pod("-c", "--", command, **BASH, **limits(WORKER_GROUP), restarts=5)
         worker.wait_for(lambda: healthy(worker))
         return worker
 
@@ -90,7 +116,8 @@ def cluster(image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cl
     head = None
     try:
         options = {"volume": volume, "network": network, "environment": head_environment, "restarts": 5, **BASH}
-        head = Pod(image, "-c", "--", HEAD_START, **options)
+        command = ray_start(HEAD_GROUP, "--head", "--dashboard-host=0.0.0.0")
+        head = Pod(image, "-c", "--", command, **options, **limits(HEAD_GROUP))
         head.wait_for(lambda: healthy(head))
         yield Cluster(image, network, volume, head, environment)
     finally:
