@@ -6,6 +6,7 @@ import dataclasses
 import io
 import json
 import os
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -135,6 +136,14 @@ class RunDirectory:
                 f"{error.strerror or error}. Give another --storage, or its permissions or space."
             ) from None
 
+    def remove_leftovers(self) -> None:
+        """Removes what processes that were killed had half written; for when nobody writes."""
+        for left in [*self.path.glob(".*.tmp*"), *self.checkpoints.glob(".*.tmp*")]:
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
     def read_metrics(self) -> dict[str, Any] | None:
         """Returns the final metrics, or None while the run is not finished."""
         try:
@@ -174,7 +183,8 @@ def write_atomically(path: Path, content: bytes) -> None:
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Gives a temporary name beside `path` to write to, which then becomes `path`; nothing is left after an error."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    # Keras looks at the end of the name.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp{path.suffix}")
     try:
         yield temporary
         with temporary.open("rb") as file:

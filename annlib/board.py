@@ -1,6 +1,7 @@
 """TensorBoard over runs that are on an object store: a local copy of their event files, kept up to date."""
 
 import contextlib
+import os
 import shutil
 import subprocess
 import sys
@@ -77,7 +78,9 @@ class _Events:
 @contextlib.contextmanager
 def _tensorboard(logdir: str, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     arguments = ["--host", "127.0.0.1", "--port", str(port), "--logdir", logdir, "--reload_interval", "5"]
-    server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *arguments])
+    # Without what TensorFlow says of GPUs and processors.
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
+    server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *arguments], env=environment)
     try:
         yield server
     except KeyboardInterrupt:

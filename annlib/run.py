@@ -94,6 +94,8 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
         console.print(f"checkpoint {path} is damaged and is passed over", highlight=False, soft_wrap=True)
     if resumed is not None:
         console.print(f"resuming after {resumed}", highlight=False)
+    elif damaged:
+        console.print("no sound checkpoint is left: the run starts from the beginning", highlight=False)
     with contextlib.ExitStack() as stack:
         if not config.uses_ray:
             _prepare_devices(config)
@@ -189,9 +191,10 @@ def _finish(
     console: Console,
 ) -> int:
     if result["interrupted"]:
+        # On Ray it may come while the workers start.
+        when = f"after {result['progress']} of {config.epochs}" if result["progress"] else "before the training"
         console.print(
-            f"interrupted after {result['progress']} of {config.epochs}; the same command with --name {config.name} "
-            "goes on",
+            f"interrupted {when}; the same command with --name {config.name} goes on",
             highlight=False,
             soft_wrap=True,
         )
@@ -205,11 +208,17 @@ def _finish(
     # A run with this file is a finished one; the report reads it.
     write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
     write_report(run, workload_description=workload.description, config_class=workload.config_class)
+    run.remove_leftovers()
     console.print(config.location, highlight=False, soft_wrap=True)
     return 0
 
 
 def _print_metrics(console: Console, metrics: dict[str, Any]) -> None:
+    if metrics["stopped_early"]:
+        best = metrics["best"]["epoch"]
+        console.print(
+            f"stopped early after {metrics['epochs']} epochs, with the weights of epoch {best}", highlight=False
+        )
     console.print(metrics_table({split: metrics[split] for split in ("train", "validation", "test")}))
     peak = f", peak memory {decimal(metrics['peak_memory_bytes'])}" if "peak_memory_bytes" in metrics else ""
     speed = f"{metrics['samples_per_s']:,.0f} samples/s"

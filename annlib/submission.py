@@ -278,9 +278,12 @@ def _connect(url: str) -> Any:
     os.environ["RAY_API_SERVER_ADDRESS"] = url
     try:
         return Client(url)
-    except AuthenticationError as error:
-        # Before it has asked the server: RAY_AUTH_MODE=token, and no token here.
-        raise ClusterError(_token_message(url, str(error))) from None
+    except AuthenticationError:
+        # Before it has asked the server.
+        raise ClusterError(
+            "RAY_AUTH_MODE=token wants a token: expected the cluster's in ~/.ray/auth_token, RAY_AUTH_TOKEN_PATH or "
+            "RAY_AUTH_TOKEN, received none. Put it there, or leave RAY_AUTH_MODE out where the cluster wants none."
+        ) from None
     except (OSError, RuntimeError, ValueError) as error:
         received = _line(error).rstrip(".")
         raise ClusterError(
@@ -316,5 +319,5 @@ def _start(client: Any, command: Sequence[str], working_dir: Path, submission_id
 
 def _line(error: object) -> str:
     """Returns the last line of a message, which is what a traceback of the server is about."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1].strip()[:500]
+    lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
+    return (lines[-1] if lines else type(error).__name__)[:500]

@@ -17,11 +17,10 @@ def main() -> int:
         arguments, workload = parse_workload(sys.argv[1:], prog="jobs/train.py", description=description)
         config = read_config(arguments, workload)
         # Here, for the help is printed without them.
-        from rich.console import Console
-
         from annlib import run
+        from annlib.training.driver import DriverConsole
 
-        return run.train(config, workload, console=Console(file=sys.stdout))
+        return run.train(config, workload, console=DriverConsole(file=sys.stdout))
 
     return run_command(command)
 

@@ -57,11 +57,10 @@ def main() -> int:
             trials_per_process=arguments.trials_per_process,
         )
         # Here, for the help is printed without them.
-        from rich.console import Console
-
+        from annlib.training.driver import DriverConsole
         from annlib.tuning.search import tune
 
-        return tune(search, console=Console(file=sys.stdout))
+        return tune(search, console=DriverConsole(file=sys.stdout))
 
     return run_command(command)
 

@@ -111,7 +111,7 @@ class Output:
                 with replacing(path) as temporary:
                     yield temporary
                 # Of processes that were killed, or took too long and were given up.
-                for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+                for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp*"):
                     left.unlink(missing_ok=True)
             else:
                 with tempfile.TemporaryDirectory(prefix="annlib-") as directory:

@@ -2,14 +2,13 @@
 
 import json
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from annlib.artifacts import write_atomically
+from annlib.artifacts import replacing, write_atomically
 from annlib.training.storage_patience import StoragePatience
 
 FILE = "best.keras"
@@ -72,14 +71,12 @@ class BestCheckpoint(keras.callbacks.Callback):  # type: ignore[misc]  # Keras h
 
     def _write(self) -> None:
         last_weights = self.model.get_weights()
-        temporary = self._directory / f".{FILE}.{uuid.uuid4().hex}.tmp.keras"
         try:
             self.model.set_weights(self.best_weights)
-            self.model.save(temporary)
-            temporary.replace(self._directory / FILE)
+            with replacing(self._directory / FILE) as temporary:
+                self.model.save(temporary)
         finally:
             self.model.set_weights(last_weights)
-            temporary.unlink(missing_ok=True)
         note = {"epoch": self.best_epoch, self._monitor: self.best}
         write_atomically(self._directory / "best.json", json.dumps(note).encode())
         self._written_epoch = self.best_epoch

@@ -15,15 +15,31 @@ from rich.console import Console
 
 from annlib.training.line_writer import start_line_writer
 
+logger = logging.getLogger(__name__)
+
 # As shells do it: 130 after Ctrl-C, 143 after SIGTERM.
 EXIT_SIGNAL = 128
 
 
+class DriverConsole(Console):
+    """A console whose reader may go away: the work goes on, and the files of the run tell what is not shown."""
+
+    def on_broken_pipe(self) -> None:
+        """Shows nothing any more, in place of ending the process."""
+        self.quiet = True
+        # What is still in Python's buffer would fail when the process ends.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        logger.warning("nobody reads the standard output any more")
+
+
 @contextlib.contextmanager
 def collect_signals(console: Console) -> Iterator[list[int]]:
-    """Collects Ctrl-C and SIGTERM: the first one stops at the next step, Ctrl-C after it at once.
+    """Collects Ctrl-C, SIGTERM and the SIGHUP of a terminal that goes away: the first one stops at the next step.
 
-    A second SIGTERM changes nothing: where a job is stopped and its pod is deleted, both send one.
+    Ctrl-C after it stops at once. A second SIGTERM changes nothing: where a job is stopped and its pod is deleted, both
+    send one. Where SIGHUP is ignored, as below `nohup`, it still is.
     """
     received: list[int] = []
 
@@ -31,11 +47,18 @@ def collect_signals(console: Console) -> Iterator[list[int]]:
         received.append(signum)
         if len(received) == 1:
             name = signal.Signals(signum).name
+            logger.info("%s: stopping with a checkpoint", name)
+            if signum == signal.SIGHUP:
+                # Its terminal may be gone.
+                console.quiet = True
             console.print(f"{name}: stopping with a checkpoint; Ctrl-C stops at once", highlight=False)
         elif signum == signal.SIGINT:
             raise KeyboardInterrupt
 
-    before = {signum: signal.signal(signum, handle) for signum in (signal.SIGINT, signal.SIGTERM)}
+    signals = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        signals.append(signal.SIGHUP)
+    before = {signum: signal.signal(signum, handle) for signum in signals}
     try:
         yield received
     finally:

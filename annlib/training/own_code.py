@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import importlib
 import importlib.util
+import logging
 import sys
 import sysconfig
 import traceback
@@ -12,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 
 from annlib.errors import AnnlibError, ConfigError
+
+logger = logging.getLogger(__name__)
 
 # Where a traceback goes through Python itself or an installed package.
 _NOT_OWN = ("<", *(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")))
@@ -115,6 +118,8 @@ def errors_of_one_line(origin: Origin | None, what: str) -> Iterator[None]:
         file, line = own[-1].filename, own[-1].lineno
         if isinstance(error, SyntaxError) and error.filename:
             file, line = error.filename, error.lineno
+        # In run.log, where there is one.
+        logger.info("%s failed", what, exc_info=error)
         raise ConfigError(
             f"workload {origin.reference}: {what} failed: {type(error).__name__}: {error} ({file}, line {line}). "
             "Correct the code."

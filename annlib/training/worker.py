@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from annlib.artifacts import RunDirectory, write_atomically
+from annlib.artifacts import RunDirectory, replacing, write_atomically
 from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.data.columns import Columns
@@ -180,10 +180,8 @@ def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunCo
     """Writes the model, what it takes and gives, and its layers."""
     whole = model if data.columns is None else _raw_model(model, data.columns, run)
     for name in config.formats:
-        path = run.model.with_suffix(f".{name}")
-        temporary = run.path / f".model.tmp.{name}"
-        whole.save(temporary)
-        temporary.replace(path)
+        with replacing(run.model.with_suffix(f".{name}")) as temporary:
+            whole.save(temporary)
     write_atomically(run.signature, signature.to_json().encode())
     write_atomically(run.model_summary, model_summary(model).encode())
 

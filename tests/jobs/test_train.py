@@ -156,6 +156,8 @@ def test_early_stopping_takes_the_best_epochs_weights(storage: Path) -> None:
     metrics = json.loads((storage / "stopped_early/metrics.json").read_text())
     rows = history(storage / "stopped_early")
     assert metrics["stopped_early"]
+    said = f"stopped early after {len(rows)} epochs, with the weights of epoch {metrics['best']['epoch']}"
+    assert said in done.stdout
     assert metrics["epochs"] == len(rows) < 100
     values = [row["val_loss"] for row in rows]
     assert metrics["best"] == {"epoch": values.index(min(values)) + 1, "val_loss": min(values)}

@@ -30,6 +30,17 @@ def test_a_write_that_fails_keeps_the_old_content(tmp_path: Path, monkeypatch: p
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    (run.checkpoints / ".epoch-00001.0f.tmp").mkdir(parents=True)
+    (run.checkpoints / "epoch-00001").mkdir()
+    for name in ("model.keras", ".model.keras.0f.tmp.keras", "checkpoints/.best.keras.0f.tmp.keras", ".shared"):
+        (tmp_path / name).write_text("content")
+    run.remove_leftovers()
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {"model.keras", ".shared", "checkpoints", "checkpoints/epoch-00001"}
+
+
 def test_the_history_is_read_as_it_was_written(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     assert run.read_history() == []

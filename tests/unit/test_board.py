@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,16 @@ def test_an_event_file_grows_in_place(tmp_path: Path) -> None:
     events.fetch()
     assert store.downloads == [name, name]
     assert [found.name for found in tmp_path.rglob("*tfevents*")] == [path.name]
+
+
+def test_a_port_that_does_not_exist_is_one_line() -> None:
+    board = Path(__file__).parents[2] / "jobs/board.py"
+    done = subprocess.run(
+        [sys.executable, board, "--port", "65536"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert "argument --port: expected 0 to 65535, received '65536'" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

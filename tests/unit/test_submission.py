@@ -100,3 +100,14 @@ def test_wrong_arguments_are_told_before_anything_is_sent(tmp_path: Any) -> None
         submit([])
     with pytest.raises(ConfigError, match="--working-dir expected a directory"):
         submit(["true"], working_dir=tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        ("Traceback:\n  a line\nValueError: a job j1 exists already.\n.", "ValueError: a job j1 exists already."),
+        ("", "ValueError"),
+    ],
+)
+def test_what_the_server_says_is_its_last_line_of_words(answer: str, line: str) -> None:
+    assert submission._line(ValueError(answer)) == line

@@ -51,7 +51,7 @@ def train(
         stop_requested: tells whether the workers shall stop at the next step, with a checkpoint.
 
     Returns:
-        What `train_worker` returns on rank 0.
+        What `train_worker` returns on rank 0; that it is interrupted, where it was stopped before the workers trained.
 
     Raises:
         AnnlibError: as the workers raised it.
@@ -135,7 +135,7 @@ def _follow(
     result: dict[str, Any] | None = None
     error_at = float("inf")
     waiting_since = time.monotonic()
-    is_waiting, is_stopping, has_told = True, False, False
+    is_waiting, is_training, is_stopping, has_told = True, False, False, False
     while True:
         is_done = not thread.is_alive()
         for message in mailbox.take():
@@ -147,6 +147,7 @@ def _follow(
                 is_starting = message["event"] in ("failure", "resize")
                 waiting_since = time.monotonic() if is_starting and not is_waiting else waiting_since
                 is_waiting = is_starting or (is_waiting and message["event"] != "worker")
+                is_training = not is_starting and (is_training or message["event"] == "training")
                 has_told = has_told and is_waiting
                 on_message(message)
         if is_done or time.monotonic() - error_at > ERROR_GRACE_S:
@@ -162,6 +163,9 @@ def _follow(
             has_told = True
             on_message({"event": "waiting", "room": _room(config)})
         if stop_requested() and not is_stopping:
+            if not is_training:
+                # The last checkpoint has all there is, and workers that start would take longer than a pod is given.
+                return {"event": "result", "interrupted": True, "progress": None}
             is_stopping = True
             mailbox.set("stop")
         thread.join(POLL_S)

@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import sys
 from io import StringIO
 from pathlib import Path
@@ -19,6 +20,41 @@ def test_a_second_sigterm_changes_nothing_and_ctrl_c_stops_at_once() -> None:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert output.getvalue() == "SIGTERM: stopping with a checkpoint; Ctrl-C stops at once\n"
+
+
+def test_the_end_of_a_terminal_stops_with_a_checkpoint_and_shows_nothing_more() -> None:
+    output = StringIO()
+    console = Console(file=output)
+    with driver.collect_signals(console) as received:
+        os.kill(os.getpid(), signal.SIGHUP)
+        console.print("an epoch")
+    assert received == [signal.SIGHUP]
+    assert output.getvalue() == ""
+
+
+def test_below_nohup_the_end_of_a_terminal_changes_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with driver.collect_signals(Console(file=StringIO())) as received:
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert received == []
+
+
+def test_work_goes_on_when_nobody_reads_the_output(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from annlib.training.driver import DriverConsole\n"
+        "console = DriverConsole(file=sys.stdout)\n"
+        "for epoch in range(5000): console.print('epoch', epoch)\n"
+        "Path(sys.argv[1]).write_text('done')"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, tmp_path / "end"], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"epoch 0\n"
+    process.stdout.close()
+    assert process.wait(timeout=60) == 0
+    assert (tmp_path / "end").read_text() == "done"
 
 
 def test_lines_of_a_shared_file_stay_whole_where_they_are_written_in_parts(

@@ -142,7 +142,10 @@ def test_a_bad_reference_is_one_line(code: str, reference: str, parts: list[str]
         ("Dense(1,", "Dens(1,", ConfigError, ["build_model failed: AttributeError", "line 10"]),
     ],
 )
-def test_wrong_code_is_one_line(old: str, new: str, error: type[Exception], parts: list[str]) -> None:
+def test_wrong_code_is_one_line(
+    old: str, new: str, error: type[Exception], parts: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "annlib")
     assert old in GOOD
     write(GOOD.replace(old, new))
     workload = find("own.py:workload")
@@ -151,6 +154,8 @@ def test_wrong_code_is_one_line(old: str, new: str, error: type[Exception], part
     assert "\n" not in str(caught.value)
     for part in parts:
         assert part in str(caught.value), caught.value
+    # The whole of it is in the log.
+    assert ("Traceback" in caplog.text) == (" failed: " in parts[0])
 
 
 def test_an_unknown_monitor_of_an_undeclared_metric_is_an_error() -> None:
