@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from annlib import compilation_cache, results
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
-from annlib.errors import ClusterError, ConfigError, StorageError, TrainingError
+from annlib.errors import AnnlibError, ClusterError, ConfigError, StorageError, TrainingError
 from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
@@ -27,7 +27,7 @@ from annlib.training.run_storage import RunStorage, open_run_storage
 from annlib.training.workload import Workload
 
 if TYPE_CHECKING:
-    import tensorflow as tf
+    pass
 
 logger = logging.getLogger(__name__)
 
@@ -156,11 +156,21 @@ def _train_here(
         raise TrainingError(
             f"the training failed: {_reason(error)}. The traceback is in run.log of {config.location}."
         ) from None
+    except Exception as error:
+        if workload.origin is None or isinstance(error, AnnlibError | OSError):
+            raise
+        # Of a model of the user's own.
+        logger.exception("the training failed")
+        raise TrainingError(
+            f"the training failed: {type(error).__name__}: {_reason(error)}. The traceback is in run.log of "
+            f"{config.location}."
+        ) from None
 
 
-def _reason(error: "tf.errors.OpError") -> str:
-    """Returns what TensorFlow's message is about: its last paragraph, without the names of the graph's nodes."""
-    lines = [line.strip() for line in str(error).split("[[{{node")[0].splitlines() if line.strip()]
+def _reason(error: Exception) -> str:
+    """Returns what a message is about: its last paragraph, without the nodes of a graph or the arguments of a call."""
+    text = str(error).split("[[{{node")[0].split("\n\nArguments received by")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__).rstrip(".")[:400]
 
 
@@ -200,6 +210,14 @@ def _finish(
         )
         console.print(config.location, highlight=False, soft_wrap=True)
         return EXIT_SIGNAL + interrupts[0]
+    if result["loading_problem"]:
+        console.print(
+            f"this model will not be loaded again: {result['loading_problem']} A class needs "
+            "@keras.saving.register_keras_serializable() and a get_config.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     metrics = final_metrics(config, result)
     # Before the pictures, which take longer than many a training.
     _print_metrics(console, metrics)

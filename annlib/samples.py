@@ -123,6 +123,14 @@ def _read_csv(path: Path) -> "pd.DataFrame":
         ) from None
     except (OSError, ValueError) as error:
         raise unreadable(path, "a CSV file in UTF-8, with as many values in each row as names", error) from None
+    # Empty values are texts of no letters; what is missing was not in the row.
+    short = rows.isna().any(axis=1)
+    if short.any():
+        index = int(short.argmax())
+        raise DataError(
+            f"{path}: row {index} is too short: expected {rows.shape[1]} values, as many as names, received "
+            f"{int(rows.iloc[index].notna().sum())}. Correct the file, or give a glob, which sets such rows aside."
+        )
     names = rows.iloc[0].fillna("").tolist()
     table = rows.iloc[1:].reset_index(drop=True)
     table.columns = pd.Index(names)

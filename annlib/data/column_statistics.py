@@ -112,6 +112,9 @@ class _Moments:
         parts = tuple(part for part, kept in zip(DATE_PARTS, varies, strict=False) if kept) if kind == "date" else ()
         # Where the values differ by less than the squares can tell.
         scales = np.where(scales > 0, scales, 1.0)
+        if kind == "date":
+            # A year that a single row has would else be ten times as far away as any, and so would the next years be.
+            scales = np.maximum(scales, 1.0)
         means = tuple(self._mean[varies].tolist())
         return Column(name=name, kind=kind, parts=parts, means=means, scales=tuple(scales.tolist()))
 

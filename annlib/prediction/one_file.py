@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import annlib
 from annlib.artifacts import RunDirectory, check_can_be_written, replacing
 from annlib.errors import ConfigError, StorageError
-from annlib.loading import load_core
 from annlib.prediction.columns import check_not_taken, predictions
+from annlib.prediction.model import load_uncompiled
 from annlib.samples import read_samples
 from annlib.signature import Signature
 
@@ -40,8 +40,7 @@ def predict_file(run: RunDirectory, input_path: Path, output_path: Path, *, over
     signature = Signature.read(run.signature)
     samples = read_samples(input_path, signature)
     check_not_taken(input_path, list(samples.table.columns), signature)
-    # Loss and optimizer are not needed, and an HDF5 file may have none.
-    model = load_core(run, signature, compile=False)
+    model = load_uncompiled(run, signature)
     outputs = annlib.predict(model, signature.model_inputs(samples.x))
     table = samples.table.assign(**predictions(signature, outputs))
     try:

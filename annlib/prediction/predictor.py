@@ -16,10 +16,11 @@ import pyarrow.parquet
 
 import annlib
 from annlib.errors import AnnlibError, DataError, StorageError
-from annlib.loading import load_core, open_run
+from annlib.loading import open_run
 from annlib.prediction.chunks import read_chunks
 from annlib.prediction.columns import predictions
 from annlib.prediction.inputs import InputFile
+from annlib.prediction.model import load_uncompiled
 from annlib.prediction.output import Output, Record, model_version
 from annlib.signature import Signature
 from annlib.storage import Remote, describe, is_remote
@@ -79,7 +80,7 @@ class Predictor:
                 f"{received[:8]}. Give a run on a storage that all nodes share."
             )
         self._signature = Signature.read(directory.signature)
-        self._model = load_core(directory, self._signature, compile=False)
+        self._model = load_uncompiled(directory, self._signature)
         self._version = model
         self._output = Output(output)
         # As float32, which is what layers see.

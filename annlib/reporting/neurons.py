@@ -25,13 +25,13 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*", "h", "p")
 _GRID = 500
 
 
-def plot_activations(path: Path) -> None:
+def plot_activations(path: str | Path) -> None:
     """Writes the picture of `draw_activations`, a PNG of 300 dpi.
 
     Raises:
         StorageError: `path` cannot be written.
     """
-    save(draw_activations(), path)
+    save(draw_activations(), Path(path))
 
 
 def draw_activations() -> "Figure":

@@ -13,6 +13,7 @@ from annlib.artifacts import RunDirectory, replacing, write_atomically
 from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.data.columns import Columns
+from annlib.errors import AnnlibError
 from annlib.loading import load
 from annlib.memory import peak_memory_bytes
 from annlib.models.tabular import raw_model
@@ -45,7 +46,8 @@ def train_worker(
         is_trial: for a trial of a search, which does not look at the test split, and of which no pictures are drawn.
 
     Returns:
-        {"interrupted": bool, "seconds": float, "samples_per_s": float, "epochs": int, "peak_memory_bytes": int,
+        {"interrupted": bool, "loading_problem": why a model of the user's own cannot be loaded again, or None,
+        "seconds": float, "samples_per_s": float, "epochs": int, "peak_memory_bytes": int,
         "best": {"epoch": int, monitor: float}, "metrics": {split: {name: value}}}; after an interruption, which left a
         checkpoint, {"interrupted", "progress": how far it is}.
     """
@@ -83,8 +85,10 @@ def train_worker(
         if not is_trial:
             storage.insist(lambda: _save_views(model, data, signature, run))
         context.flush_storage()
+    is_own = workload.origin is not None and context.rank == 0 and not is_trial
     return {
         "interrupted": False,
+        "loading_problem": _loading_problem(run) if is_own else None,
         "seconds": seconds,
         "samples_per_s": len(data.train) * (len(rows) - progress.epoch) / seconds,
         "epochs": len(rows),
@@ -184,6 +188,14 @@ def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunCo
             whole.save(temporary)
     write_atomically(run.signature, signature.to_json().encode())
     write_atomically(run.model_summary, model_summary(model).encode())
+
+
+def _loading_problem(run: RunDirectory) -> str | None:
+    try:
+        load(run, compile=False)
+    except AnnlibError as error:
+        return str(error)
+    return None
 
 
 def _save_views(model: keras.Model, data: Dataset, signature: Signature, run: RunDirectory) -> None:

@@ -30,7 +30,7 @@ from annlib.data.own_table.splitting import (
     split_at_random,
     split_by_column,
 )
-from annlib.data.own_table.target import Target, TargetColumn, find_target
+from annlib.data.own_table.target import Target, TargetColumn, check_resolution, find_target
 
 
 def load_table(config: TableConfig) -> Dataset:
@@ -51,6 +51,9 @@ def load_table(config: TableConfig) -> Dataset:
     for name in (*names, *config.target):
         check_one_kind(name, table[name])
     target = find_target([TargetColumn(name).update(table[name]) for name in config.target], config.task)
+    if target.task == "regression":
+        numbers = to_numbers(target.names[0], table[target.names[0]])
+        check_resolution(target, float(numbers.mean()), float(numbers.std()))
     y = target.encode(table)
     features = table.select(names).combine_chunks()
     kinds = _kinds(features)

@@ -49,7 +49,7 @@ from annlib.data.own_table.splitting import (
     count_classes,
     split_numbers,
 )
-from annlib.data.own_table.target import Target, TargetColumn, find_target
+from annlib.data.own_table.target import Target, TargetColumn, check_resolution, find_target
 from annlib.errors import DataError, StorageError
 
 # Changes with what is written, so that older files are not read.
@@ -199,13 +199,16 @@ class _Survey:
         check_split_sizes(self.sizes.tolist(), config.split)
         if config.weight is not None:
             check_sums_of_weights(self.weight_sums.tolist(), self.sizes.tolist(), config.weight)
+        y_moments = self._y_moments()
+        if y_moments is not None:
+            check_resolution(self.target, *y_moments)
         columns, useless = self._statistics.result()
         notes += left_out(columns, useless, config)
         return _Prepared(
             columns=columns,
             task=self.target.task,
             class_names=self.target.class_names,
-            y_moments=self._y_moments(),
+            y_moments=y_moments,
             notes=(self.target.note, *notes),
         )
 

@@ -18,6 +18,8 @@ from annlib.errors import DataError
 MOST_NUMBER_CLASSES = 20
 # Beyond so many different values they are not told apart any more.
 MOST_DISTINCT = 1_000_000
+# Of the standard deviation of a target: what float32 may round away.
+MOST_ROUNDED = 1e-3
 
 
 class TargetColumn:
@@ -129,6 +131,22 @@ class Target:
         values = to_text(column) if is_text else pa.array(to_numbers(name, column))
         found = pc.index_in(values, value_set=self.classes)
         return np.asarray(found.combine_chunks() if is_text else found).astype(np.int32)
+
+
+def check_resolution(target: Target, mean: float, scale: float) -> None:
+    """Raises DataError where float32, in which the target is compared with the model's output, would not tell it.
+
+    Args:
+        target: a regression.
+        mean: of the target.
+        scale: its standard deviation; 0 is left to others.
+    """
+    spacing = float(np.spacing(np.float32(abs(mean))))
+    if scale > 0 and spacing > MOST_ROUNDED * scale:
+        raise DataError(
+            f"target {target.names[0]!r} has more digits than float32 holds: expected values around 0, received values "
+            f"around {mean:g} that differ by {scale:g} (standard deviation). Subtract {mean:.15g} from the column."
+        )
 
 
 def find_target(columns: Sequence[TargetColumn], task: Literal["auto"] | Task) -> Target:

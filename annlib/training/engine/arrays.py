@@ -48,6 +48,16 @@ def as_dataset(
     return tuple(part for part in parts if part is not None)
 
 
+def with_texts(model: keras.Model, x: Any) -> Any:
+    """Returns x with its texts as tensors, where the model looks texts up, as those of tables do."""
+    inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
+    if not any(tensor.dtype == "string" for tensor in inputs):
+        return x
+    return keras.tree.map_structure(
+        lambda leaf: tf.constant(np.asarray(leaf).astype(str)) if _is_text(leaf) else leaf, x
+    )
+
+
 def num_rows(data: tuple[Tensors, ...]) -> int:
     """Returns the number of samples of what `as_dataset` returned."""
     return int(keras.tree.flatten(data)[0].shape[0])
@@ -125,6 +135,14 @@ def _class_weight_to_sample_weight(y: Any, class_weight: Mapping[int, float]) ->
     classes, inverse = np.unique(np.round(labels).astype(np.int64), return_inverse=True)
     weights = np.array([class_weight.get(int(c), 1.0) for c in classes], dtype=keras.config.floatx())
     return weights[inverse.reshape(labels.shape)]
+
+
+def _is_text(leaf: Any) -> bool:
+    if tf.is_tensor(leaf) or not hasattr(leaf, "__array__"):
+        return False
+    array = np.asarray(leaf)
+    is_object = array.dtype.kind == "O" and array.size > 0
+    return array.dtype.kind in "UT" or (is_object and all(isinstance(value, str) for value in array.flat))
 
 
 def _is_ml_float(array: np.ndarray[Any, Any]) -> bool:

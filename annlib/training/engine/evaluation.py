@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
-from annlib.training.engine.arrays import as_dataset, num_rows
+from annlib.training.engine.arrays import as_dataset, num_rows, with_texts
 from annlib.training.engine.batching import PREDICT_BATCH_SIZE
 from annlib.training.engine.hooks import with_test_hooks
 from annlib.training.engine.program import build, cached, evaluation_program
@@ -48,7 +48,7 @@ def evaluate(
     """
     check_compiled(model)
     batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
-    data = only_streamed(x, y=y, sample_weight=sample_weight) or as_dataset(_with_texts(model, x), y, sample_weight)
+    data = only_streamed(x, y=y, sample_weight=sample_weight) or as_dataset(with_texts(model, x), y, sample_weight)
     num_steps = math.ceil(num_samples(data) / batch_size)
     build(model, data.load(((0, 1),)) if isinstance(data, StreamedData) else data)
     hooks = callback_list(callbacks, model, verbose, 1, num_steps, add_history=False)
@@ -73,7 +73,7 @@ def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any
         DataError: x holds no arrays of equal length.
     """
     batch_size = check_integer("batch_size", PREDICT_BATCH_SIZE if batch_size is None else batch_size, minimum=1)
-    data = as_dataset(_with_texts(model, x))
+    data = as_dataset(with_texts(model, x))
     forward = cached(
         model, ("predict",), lambda: tf.function(model.predict_step, autograph=False, reduce_retracing=True)
     )
@@ -82,17 +82,3 @@ def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any
         batch = keras.tree.map_structure(lambda t, start=start: t[start : start + batch_size], data)
         parts.append(keras.tree.map_structure(lambda t: t.numpy(), forward(batch)))
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)
-
-
-def _with_texts(model: keras.Model, x: Any) -> Any:
-    """Returns x with its texts as tensors, where the model looks texts up, as those of tables do."""
-    inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
-    if not any(tensor.dtype == "string" for tensor in inputs):
-        return x
-    return keras.tree.map_structure(lambda leaf: tf.constant(leaf.astype(str)) if _is_text(leaf) else leaf, x)
-
-
-def _is_text(leaf: Any) -> bool:
-    if not isinstance(leaf, np.ndarray) or leaf.ndim == 0:
-        return False
-    return leaf.dtype.kind in "UT" or (leaf.dtype.kind == "O" and all(isinstance(value, str) for value in leaf.flat))

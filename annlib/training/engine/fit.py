@@ -9,7 +9,7 @@ import numpy as np
 
 from annlib.errors import ConfigError
 from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
-from annlib.training.engine.arrays import as_dataset, split_off_validation
+from annlib.training.engine.arrays import as_dataset, split_off_validation, with_texts
 from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.packed_logs import Logs
@@ -89,16 +89,19 @@ def fit(
     if isinstance(validation_data, StreamedData):
         validation = validation_data
     elif validation_data is not None:
-        validation = _validation_arrays(validation_data)
+        validation = _validation_arrays(model, validation_data)
     if data is not None and options.sync_every > 1:
         raise ConfigError(
             f"sync_every={options.sync_every} does not fit StreamedData: expected 1, for a window's last step would "
             "synchronise, too. Leave it out."
         )
     if data is None:
-        data = as_dataset(x, y, sample_weight, class_weight=class_weight)
+        data = as_dataset(with_texts(model, x), y, sample_weight, class_weight=class_weight)
         if validation is None and validation_split:
             data, validation = split_off_validation(data, validation_split)
+            if class_weight is not None:
+                # For the training alone, as in Keras.
+                validation = validation[:2]
     check_integer("initial_step", initial_step, minimum=0)
     if validation_batch_size is not None:
         validation_batch_size = check_integer("validation_batch_size", validation_batch_size, minimum=1)
@@ -143,10 +146,11 @@ def _choose_seed(model: keras.Model, seed: int | None) -> int:
     return 0 if is_distributed(model) else int(np.random.randint(2**31))  # noqa: NPY002
 
 
-def _validation_arrays(validation_data: tuple[Any, ...]) -> Data:
+def _validation_arrays(model: keras.Model, validation_data: tuple[Any, ...]) -> Data:
     if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
         raise ConfigError(
             "validation_data must be (x, y) or (x, y, sample_weight): received "
             f"{type(validation_data).__name__}. Pass a tuple of two or three."
         )
-    return as_dataset(*validation_data)
+    x, *others = validation_data
+    return as_dataset(with_texts(model, x), *others)

@@ -12,6 +12,14 @@ from annlib.errors import ConfigError
 Logs = dict[str, Any]
 
 
+def _flat(metrics: Mapping[str, Any]) -> Logs:
+    """Puts the values of a metric that has several in the place of its own, as Keras does."""
+    flat: Logs = {}
+    for name, value in metrics.items():
+        flat |= _flat(value) if isinstance(value, Mapping) else {name: value}
+    return flat
+
+
 class PackedLogs:
     """Metrics of any shape in one vector of float64, which holds all their types exactly: one value to read, not many.
 
@@ -28,7 +36,7 @@ class PackedLogs:
         Raises:
             ConfigError: a metric's shape is not known before it runs.
         """
-        tensors = {name: tf.convert_to_tensor(value) for name, value in metrics.items()}
+        tensors = {name: tf.convert_to_tensor(value) for name, value in _flat(metrics).items()}
         for name, tensor in tensors.items():
             if not tensor.shape.is_fully_defined():
                 raise ConfigError(

@@ -6,8 +6,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from annlib.data.column_statistics import ColumnStatistics
@@ -58,7 +56,10 @@ def test_numbers_are_those_of_scikit_learn() -> None:
     dates = rows["date"].dt
     parts = [dates.year, dates.month, dates.day, dates.weekday, dates.hour]
     numbers = np.column_stack([rows["number"], rows["flag"], *parts]).astype(np.float64)
-    expected = make_pipeline(StandardScaler(), SimpleImputer(strategy="constant", fill_value=0)).fit_transform(numbers)
+    scaler = StandardScaler().fit(numbers)
+    # A part of a date is taken in whole units at the least.
+    scaler.scale_[2:] = np.maximum(scaler.scale_[2:], 1)
+    expected = np.nan_to_num(scaler.transform(numbers))
     np.testing.assert_allclose(encode(columns, arrow(rows))[:, :7], expected, atol=1e-5)
 
 
@@ -168,3 +169,11 @@ def test_another_kind_of_value_is_an_error(kind: Kind, values: Any, parts: list[
         ColumnStatistics({"c": kind}).update(arrow(pd.DataFrame({"c": values})))
     for part in ["column 'c'", *parts]:
         assert part in str(caught.value)
+
+
+def test_a_year_of_a_single_row_is_not_far_from_the_others() -> None:
+    dates = ["2011-03-01"] * 999 + ["2010-12-31"]
+    rows = pd.DataFrame({"date": pd.to_datetime(dates)})
+    columns = fitted(rows, {"date": "date"})
+    new = arrow(pd.DataFrame({"date": pd.to_datetime(["2012-03-01"])}))
+    assert abs(encode(columns, new)[0, 0]) < 1.1

@@ -86,6 +86,26 @@ def two_outputs() -> keras.Model:
     )
 
 
+class Extremes(keras.metrics.Metric):
+    """The smallest and the largest output: a metric of several values."""
+
+    def __init__(self) -> None:
+        super().__init__(name="extremes")
+        self.low = self.add_weight(name="low", initializer="ones")
+        self.high = self.add_weight(name="high", initializer="zeros")
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.low.assign(keras.ops.minimum(self.low, keras.ops.min(y_pred)))
+        self.high.assign(keras.ops.maximum(self.high, keras.ops.max(y_pred)))
+
+    def reset_state(self) -> None:
+        self.low.assign(1.0)
+        self.high.assign(0.0)
+
+    def result(self) -> Any:
+        return {"extremes_high": self.high * 1.0, "extremes_low": self.low * 1.0}
+
+
 class Case(NamedTuple):
     model: Callable[[], keras.Model]
     optimizer: Callable[[], keras.optimizers.Optimizer]
@@ -120,6 +140,11 @@ CASES = {
         dense, _momentum, FLAT, CLASSES, compile=WEIGHTED, fit={"sample_weight": SAMPLE_WEIGHT}
     ),
     "dense-adam-class_weight": Case(dense, _adam, FLAT, CLASSES, fit={"class_weight": {0: 1.0, 1: 2.5, 2: 0.3}}),
+    # Its validation is not weighted.
+    "dense-class_weight-validation_split": Case(
+        dense, _sgd, FLAT, CLASSES, fit={"class_weight": {0: 1.0, 1: 5.0, 2: 0.1}, "validation_split": 0.2}
+    ),
+    "dense-metric_of_two_values": Case(dense, _sgd, FLAT, CLASSES, metrics=(Extremes,)),
     "dense-one_hot-class_weight": Case(
         dense, _sgd, FLAT, ONE_HOT, "categorical_crossentropy", fit={"class_weight": {0: 2.0, 2: 0.5}}
     ),
@@ -153,6 +178,12 @@ CASES = {
 }
 
 
+def metrics_of(case: Case) -> Any:
+    if isinstance(case.metrics, dict):
+        return case.metrics
+    return [each() if isinstance(each, type) else each for each in case.metrics]
+
+
 class Result(NamedTuple):
     history: dict[str, list[float]]
     weights: list[np.ndarray]
@@ -167,7 +198,7 @@ def run(name: str, engine: str) -> Result:
     extra = dict(case.compile)
     if "weighted_metrics" in extra:
         extra["weighted_metrics"] = [make() for make in extra["weighted_metrics"]]
-    metrics = case.metrics if isinstance(case.metrics, dict) else list(case.metrics)
+    metrics = metrics_of(case)
     if engine == "keras" and isinstance(case.loss, dict):
         # As a graph, Keras does not know the rows of a batch and lets a smaller last batch weigh as much as the others
         # in each output's loss; eagerly it weighs by rows, which gives the mean over the samples.
@@ -231,7 +262,7 @@ def test_evaluate_has_the_values_of_keras_with_a_smaller_last_batch(name: str) -
     case = CASES[name]
     keras.utils.set_random_seed(3)
     model = case.model()
-    metrics = case.metrics if isinstance(case.metrics, dict) else list(case.metrics)
+    metrics = metrics_of(case)
     # Eagerly for the reason given above.
     options = {"loss": case.loss, "metrics": metrics, **{k: v for k, v in case.compile.items() if k == "loss_weights"}}
     model.compile(**options, run_eagerly=True)
