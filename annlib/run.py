@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -170,6 +171,8 @@ def _train_here(
 def _reason(error: Exception) -> str:
     """Returns what a message is about: its last paragraph, without the nodes of a graph or the arguments of a call."""
     text = str(error).split("[[{{node")[0].split("\n\nArguments received by")[0]
+    # Keras prints some in bold.
+    text = re.sub(r"\x1b\[\d+m", "", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__).rstrip(".")[:400]
 

@@ -101,3 +101,30 @@ def test_a_model_that_does_not_fit_its_targets_is_one_line(directory: Path) -> N
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert done.stderr.startswith("error: the training failed: Received a label value of 2 which is outside the valid")
     assert "Traceback" in (directory / "runs/narrow/run.log").read_text()
+
+
+def test_a_model_that_does_not_take_its_data_is_one_line(directory: Path) -> None:
+    program = readme_program().replace("[scale, ", "[keras.Input((7,)), ")
+    assert program != readme_program()
+    (directory / "wide.py").write_text(program)
+    done = train(directory, "wide.py:wine", "--epochs", "1", "--name", "wide")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert done.stderr.startswith("error: the training failed: ValueError: Input 0 ")
+    assert "Traceback" in (directory / "runs/wide/run.log").read_text()
+
+
+@pytest.mark.parametrize("is_registered", [True, False])
+def test_a_layer_of_ones_own_is_found_again_or_it_is_said_that_it_is_not(directory: Path, is_registered: bool) -> None:
+    register = "@keras.saving.register_keras_serializable()\n" if is_registered else ""
+    layer = f"{register}class Square(keras.layers.Layer):\n    def call(self, x):\n        return x * x\n\n\n"
+    program = readme_program().replace("def build_model", layer + "def build_model", 1)
+    program = program.replace("[scale, ", "[scale, Square(), ")
+    name = f"square_{is_registered}"
+    (directory / f"{name}.py").write_text(program)
+    done = train(directory, f"{name}.py:wine", "--epochs", "1", "--name", name)
+    assert done.returncode == 0, done.stderr
+    assert ("this model will not be loaded again" in done.stdout) == (not is_registered)
+    np.save(directory / "x.npy", np.ones((2, 13)))
+    done = run_job(directory, "predict", f"runs/{name}", "x.npy", "-o", f"{name}.csv")
+    assert done.returncode == (0 if is_registered else 2), done.stderr
+    assert (directory / f"{name}.csv").exists() == is_registered

@@ -82,6 +82,7 @@ SOUND = "a,b,c\n1,2,3\n"
         (SOUND, ["small", "small", "-o", "out.csv"], "holds no images"),
         ("", ["small", "in.csv", "-o", "out.csv"], "in.csv is empty"),
         ("a,b\n1,2\n", ["small", "in.csv", "-o", "out.csv"], "lacks the columns c"),
+        ("a,b,c\n1,2,3\n4,5\n", ["small", "in.csv", "-o", "out.csv"], "row 2 is too short: expected 3 values"),
         ("a,b,c\n1,x,3\n", ["small", "in.csv", "-o", "out.csv"], "column 'b', row 1"),
         ("a,b,c\n1,,3\n", ["small", "in.csv", "-o", "out.csv"], "received no value"),
     ],

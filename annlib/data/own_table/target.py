@@ -145,7 +145,7 @@ def check_resolution(target: Target, mean: float, scale: float) -> None:
     if scale > 0 and spacing > MOST_ROUNDED * scale:
         raise DataError(
             f"target {target.names[0]!r} has more digits than float32 holds: expected values around 0, received values "
-            f"around {mean:g} that differ by {scale:g} (standard deviation). Subtract {mean:.15g} from the column."
+            f"around {mean:g} that differ by {scale:g} (standard deviation). Subtract {mean:.0f} from the column."
         )
 
 
