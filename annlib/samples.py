@@ -1,5 +1,7 @@
 """Files of samples to predict: tables, arrays and images, checked against what the model takes. No TensorFlow."""
 
+import csv
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,18 +125,25 @@ def _read_csv(path: Path) -> "pd.DataFrame":
         ) from None
     except (OSError, ValueError) as error:
         raise unreadable(path, "a CSV file in UTF-8, with as many values in each row as names", error) from None
-    # Empty values are texts of no letters; what is missing was not in the row.
-    short = rows.isna().any(axis=1)
-    if short.any():
-        index = int(short.argmax())
-        raise DataError(
-            f"{path}: row {index} is too short: expected {rows.shape[1]} values, as many as names, received "
-            f"{int(rows.iloc[index].notna().sum())}. Correct the file, or give a glob, which sets such rows aside."
-        )
+    _check_lengths(path, rows.shape[1])
     names = rows.iloc[0].fillna("").tolist()
     table = rows.iloc[1:].reset_index(drop=True)
     table.columns = pd.Index(names)
     return table
+
+
+def _check_lengths(path: Path, num_names: int) -> None:
+    # pandas fills up short rows, and refuses long ones.
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        # As pandas, which takes texts of any length.
+        csv.field_size_limit(sys.maxsize)
+        lengths = (len(row) for row in csv.reader(file) if row)
+        for number, length in enumerate(lengths):
+            if length < num_names:
+                raise DataError(
+                    f"{path}: row {number} is too short: expected {num_names} values, as many as names, received "
+                    f"{length}. Correct the file, or give a glob, which sets such rows aside."
+                )
 
 
 def _read_parquet(path: Path) -> "pd.DataFrame":

@@ -280,7 +280,7 @@ def message_of(run: RunDirectory, source: Path, output: Path, kind: type[AnnlibE
         ('a,b,c\n1,"2,5",3\n', "column 'b', row 1: expected a number that fits into float32, received '2,5'"),
         ("a,b,c\n1,2,3\n4,y,6\nz,5,6\n", "column 'b', row 2"),
         ("a,b,c\n1,,3\n", "column 'b', row 1: expected a number that fits into float32, received no value"),
-        ("a,b,c\n1,2\n", "column 'c', row 1: expected a number that fits into float32, received no value"),
+        ("a,b,c\n1,2\n", "row 1 is too short: expected 3 values, as many as names, received 2"),
         ("a,b,c\n1,nan,3\n", "column 'b', row 1: expected a number that fits into float32, received 'nan'"),
         ("a,b,c\n1,inf,3\n", "received 'inf'"),
         ("a,b,c\n1,1e39,3\n", "received '1e39'"),
