@@ -93,24 +93,21 @@ def test_a_search_by_a_metric_that_the_model_lacks_is_refused_before_anything_st
     assert not any((directory / "searches").glob("*/search.yaml"))
 
 
-def test_a_model_that_does_not_fit_its_targets_is_one_line(directory: Path) -> None:
-    program = readme_program().replace('Dense(3, "softmax")', 'Dense(2, "softmax")')
-    assert program != readme_program()
-    (directory / "narrow.py").write_text(program)
-    done = train(directory, "narrow.py:wine", "--epochs", "1", "--name", "narrow")
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ('Dense(3, "softmax")', 'Dense(2, "softmax")', "Received a label value of 2 which is outside the valid"),
+        ("[scale, ", "[keras.Input((7,)), ", "ValueError: Input 0 "),
+    ],
+    ids=["targets", "inputs"],
+)
+def test_a_model_that_does_not_fit_its_data_is_one_line(directory: Path, old: str, new: str, reason: str) -> None:
+    assert old in readme_program()
+    (directory / "misfit.py").write_text(readme_program().replace(old, new))
+    done = train(directory, "misfit.py:wine", "--epochs", "1", "--name", reason[:5])
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
-    assert done.stderr.startswith("error: the training failed: Received a label value of 2 which is outside the valid")
-    assert "Traceback" in (directory / "runs/narrow/run.log").read_text()
-
-
-def test_a_model_that_does_not_take_its_data_is_one_line(directory: Path) -> None:
-    program = readme_program().replace("[scale, ", "[keras.Input((7,)), ")
-    assert program != readme_program()
-    (directory / "wide.py").write_text(program)
-    done = train(directory, "wide.py:wine", "--epochs", "1", "--name", "wide")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
-    assert done.stderr.startswith("error: the training failed: ValueError: Input 0 ")
-    assert "Traceback" in (directory / "runs/wide/run.log").read_text()
+    assert done.stderr.startswith(f"error: the training failed: {reason}")
+    assert "Traceback" in (directory / "runs" / reason[:5] / "run.log").read_text()
 
 
 @pytest.mark.parametrize("is_registered", [True, False])
