@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -22,7 +23,18 @@ def test_a_second_sigterm_changes_nothing_and_ctrl_c_stops_at_once() -> None:
     assert output.getvalue() == "SIGTERM: stopping with a checkpoint; Ctrl-C stops at once\n"
 
 
-def test_the_end_of_a_terminal_stops_with_a_checkpoint_and_shows_nothing_more() -> None:
+@pytest.fixture
+def sighup() -> Iterator[Callable[[signal.Handlers], object]]:
+    """Sets how SIGHUP is handled; the tests themselves may run below `nohup`."""
+    before = signal.getsignal(signal.SIGHUP)
+    yield lambda handler: signal.signal(signal.SIGHUP, handler)
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_the_end_of_a_terminal_stops_with_a_checkpoint_and_shows_nothing_more(
+    sighup: Callable[[signal.Handlers], object],
+) -> None:
+    sighup(signal.SIG_DFL)
     output = StringIO()
     console = Console(file=output)
     with driver.collect_signals(console) as received:
@@ -32,13 +44,10 @@ def test_the_end_of_a_terminal_stops_with_a_checkpoint_and_shows_nothing_more() 
     assert output.getvalue() == ""
 
 
-def test_below_nohup_the_end_of_a_terminal_changes_nothing() -> None:
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with driver.collect_signals(Console(file=StringIO())) as received:
-            os.kill(os.getpid(), signal.SIGHUP)
-    finally:
-        signal.signal(signal.SIGHUP, before)
+def test_below_nohup_the_end_of_a_terminal_changes_nothing(sighup: Callable[[signal.Handlers], object]) -> None:
+    sighup(signal.SIG_IGN)
+    with driver.collect_signals(Console(file=StringIO())) as received:
+        os.kill(os.getpid(), signal.SIGHUP)
     assert received == []
 
 
