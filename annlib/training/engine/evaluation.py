@@ -74,8 +74,10 @@ def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any
     """
     batch_size = check_integer("batch_size", PREDICT_BATCH_SIZE if batch_size is None else batch_size, minimum=1)
     data = as_dataset(with_texts(model, x))
+    # Of two ranks, one function would be compiled for shapes of which nothing is known.
+    ranks = tuple(len(tensor.shape) for tensor in keras.tree.flatten(data))
     forward = cached(
-        model, ("predict",), lambda: tf.function(model.predict_step, autograph=False, reduce_retracing=True)
+        model, ("predict", ranks), lambda: tf.function(model.predict_step, autograph=False, reduce_retracing=True)
     )
     parts = []
     for start in range(0, num_rows(data), batch_size):

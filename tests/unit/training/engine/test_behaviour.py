@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
@@ -562,3 +563,18 @@ def test_the_data_is_let_go_when_the_training_has_ended(epochs: int, validates: 
         assert [reference() for reference in left] == [None] * 3
     finally:
         gc.enable()
+
+
+def test_texts_are_taken_from_arrays_and_pandas_alike() -> None:
+    lookup = layers.StringLookup(vocabulary=["a", "b"], output_mode="multi_hot")
+    x = keras.Input((1,), dtype="string")
+    model = keras.Model(x, layers.Dense(1)(lookup(x)))
+    model.compile(optimizer="sgd", loss="mse")
+    texts = pd.Series(["a", "b", "c", "a"])
+    validation = (texts.to_numpy().astype(str), np.ones(4))
+    annlib.fit(model, texts, np.ones(4), epochs=1, verbose=0, validation_data=validation)
+    expected = model.predict(tf.constant(texts.tolist())[:, None], verbose=0)
+    for given in (texts, texts.to_frame(), texts.to_numpy().astype(object), texts.to_numpy().astype(str)):
+        np.testing.assert_allclose(annlib.predict(model, given), expected, rtol=1e-6)
+    expected_loss = float(np.mean((expected - 1) ** 2))
+    assert annlib.evaluate(model, texts, np.ones(4), return_dict=True)["loss"] == pytest.approx(expected_loss, rel=1e-6)
