@@ -8,7 +8,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.filesize import decimal
@@ -27,9 +27,6 @@ from annlib.training.precision import check_precision
 from annlib.training.run_storage import RunStorage, open_run_storage
 from annlib.training.workload import Workload
 
-if TYPE_CHECKING:
-    pass
-
 logger = logging.getLogger(__name__)
 
 # No space, over quota, read-only, a failing disk, a network file system that went away.
@@ -46,7 +43,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
             what others print to `sys.stdout` meanwhile goes to the log.
 
     Returns:
-        The exit code: 0; 130 after Ctrl-C and 143 after SIGTERM, when a checkpoint was left.
+        The exit code: 0; 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, when a checkpoint was left.
 
     Raises:
         AnnlibError: bad input, before anything was written; or training could not go on.
@@ -151,20 +148,15 @@ def _train_here(
     )
     try:
         return train_worker(config, workload, context)
-    except tf.errors.OpError as error:
-        # Numbers that do not fit the model, or no memory; the traceback is one of TensorFlow's graph.
-        logger.exception("the training failed")
-        raise TrainingError(
-            f"the training failed: {_reason(error)}. The traceback is in run.log of {config.location}."
-        ) from None
     except Exception as error:
-        if workload.origin is None or isinstance(error, AnnlibError | OSError):
+        # Numbers that do not fit the model, or no memory; a model of the user's own can raise anything.
+        is_tensorflows = isinstance(error, tf.errors.OpError)
+        if not is_tensorflows and (workload.origin is None or isinstance(error, AnnlibError | OSError)):
             raise
-        # Of a model of the user's own.
         logger.exception("the training failed")
+        kind = "" if is_tensorflows else f"{type(error).__name__}: "
         raise TrainingError(
-            f"the training failed: {type(error).__name__}: {_reason(error)}. The traceback is in run.log of "
-            f"{config.location}."
+            f"the training failed: {kind}{_reason(error)}. The traceback is in run.log of {config.location}."
         ) from None
 
 

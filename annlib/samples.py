@@ -125,7 +125,9 @@ def _read_csv(path: Path) -> "pd.DataFrame":
         ) from None
     except (OSError, ValueError) as error:
         raise unreadable(path, "a CSV file in UTF-8, with as many values in each row as names", error) from None
-    _check_lengths(path, rows.shape[1])
+    # pandas fills up short rows, which then end with an empty value; long ones it refuses.
+    if (rows.iloc[:, -1].fillna("") == "").any():
+        _check_lengths(path, rows.shape[1])
     names = rows.iloc[0].fillna("").tolist()
     table = rows.iloc[1:].reset_index(drop=True)
     table.columns = pd.Index(names)
@@ -133,7 +135,6 @@ def _read_csv(path: Path) -> "pd.DataFrame":
 
 
 def _check_lengths(path: Path, num_names: int) -> None:
-    # pandas fills up short rows, and refuses long ones.
     with path.open(newline="", encoding="utf-8-sig") as file:
         # As pandas, which takes texts of any length.
         csv.field_size_limit(sys.maxsize)

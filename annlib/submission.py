@@ -293,7 +293,7 @@ def _connect(url: str) -> Any:
 
 
 def _token_message(url: str, answer: str) -> str:
-    is_missing = answer.startswith(("Authentication required", "Token authentication is enabled"))
+    is_missing = answer.startswith("Authentication required")
     return (
         f"the job server at {url} expected its token, received {'no token' if is_missing else 'a wrong one'}. Set "
         "RAY_AUTH_MODE=token, and the cluster's token in ~/.ray/auth_token, RAY_AUTH_TOKEN_PATH or RAY_AUTH_TOKEN."

@@ -113,7 +113,7 @@ class _Moments:
         # Where the values differ by less than the squares can tell.
         scales = np.where(scales > 0, scales, 1.0)
         if kind == "date":
-            # A year that a single row has would else be ten times as far away as any, and so would the next years be.
+            # Next to a year that a single row has, the years to come would be tens of standard deviations away.
             scales = np.maximum(scales, 1.0)
         means = tuple(self._mean[varies].tolist())
         return Column(name=name, kind=kind, parts=parts, means=means, scales=tuple(scales.tolist()))

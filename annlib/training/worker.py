@@ -79,16 +79,17 @@ def train_worker(
     seconds = time.perf_counter() - started
     splits = {"train": data.train, "validation": data.validation, **({} if is_trial else {"test": data.test})}
     metrics = {name: evaluate_split(model, signature, split, config) for name, split in splits.items()}
+    loading_problem = None
     if context.rank == 0:
         storage = StoragePatience(config.storage_timeout_s)
         storage.insist(lambda: _save(model, data, signature, config, run))
         if not is_trial:
             storage.insist(lambda: _save_views(model, data, signature, run))
+            loading_problem = None if workload.origin is None else _loading_problem(run)
         context.flush_storage()
-    is_own = workload.origin is not None and context.rank == 0 and not is_trial
     return {
         "interrupted": False,
-        "loading_problem": _loading_problem(run) if is_own else None,
+        "loading_problem": loading_problem,
         "seconds": seconds,
         "samples_per_s": len(data.train) * (len(rows) - progress.epoch) / seconds,
         "epochs": len(rows),

@@ -35,7 +35,7 @@ def tune(search: Search, *, console: Console) -> int:
             given, for what others print to `sys.stdout` meanwhile goes to the log.
 
     Returns:
-        The exit code: 0; 130 after Ctrl-C and 143 after SIGTERM, when checkpoints were left.
+        The exit code: 0; 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, when checkpoints were left.
 
     Raises:
         AnnlibError: the name is taken or the cluster too small, before anything was written; or no trial gave a result.

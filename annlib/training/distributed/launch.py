@@ -5,7 +5,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import ray
 import ray.train
@@ -135,7 +135,8 @@ def _follow(
     result: dict[str, Any] | None = None
     error_at = float("inf")
     waiting_since = time.monotonic()
-    is_waiting, is_training, is_stopping, has_told = True, False, False, False
+    phase: Literal["waiting", "starting", "training"] = "waiting"
+    is_stopping, has_told = False, False
     while True:
         is_done = not thread.is_alive()
         for message in mailbox.take():
@@ -144,15 +145,18 @@ def _follow(
                     result = message
                 error_at = min(error_at, time.monotonic()) if message["event"] == "error" else error_at
             else:
-                is_starting = message["event"] in ("failure", "resize")
-                waiting_since = time.monotonic() if is_starting and not is_waiting else waiting_since
-                is_waiting = is_starting or (is_waiting and message["event"] != "worker")
-                is_training = not is_starting and (is_training or message["event"] == "training")
-                has_told = has_told and is_waiting
+                if message["event"] in ("failure", "resize"):
+                    waiting_since = waiting_since if phase == "waiting" else time.monotonic()
+                    phase = "waiting"
+                elif message["event"] == "training":
+                    phase = "training"
+                elif message["event"] == "worker" and phase == "waiting":
+                    phase = "starting"
+                has_told = has_told and phase == "waiting"
                 on_message(message)
         if is_done or time.monotonic() - error_at > ERROR_GRACE_S:
             return result
-        waited_s = time.monotonic() - waiting_since if is_waiting else 0.0
+        waited_s = time.monotonic() - waiting_since if phase == "waiting" else 0.0
         if waited_s > config.start_timeout_s:
             raise ClusterError(
                 f"the workers did not start within {config.start_timeout_s:g} s: expected {_room(config)}. Add "
@@ -163,7 +167,7 @@ def _follow(
             has_told = True
             on_message({"event": "waiting", "room": _room(config)})
         if stop_requested() and not is_stopping:
-            if not is_training:
+            if phase != "training":
                 # The last checkpoint has all there is, and workers that start would take longer than a pod is given.
                 return {"event": "result", "interrupted": True, "progress": None}
             is_stopping = True

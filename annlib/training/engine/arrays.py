@@ -53,9 +53,7 @@ def with_texts(model: keras.Model, x: Any) -> Any:
     inputs = keras.tree.flatten(getattr(model, "inputs", None) or [])
     if not any(tensor.dtype == "string" for tensor in inputs):
         return x
-    return keras.tree.map_structure(
-        lambda leaf: tf.constant(np.asarray(leaf).astype(str)) if _is_text(leaf) else leaf, x
-    )
+    return keras.tree.map_structure(_text_as_tensor, x)
 
 
 def num_rows(data: tuple[Tensors, ...]) -> int:
@@ -137,12 +135,13 @@ def _class_weight_to_sample_weight(y: Any, class_weight: Mapping[int, float]) ->
     return weights[inverse.reshape(labels.shape)]
 
 
-def _is_text(leaf: Any) -> bool:
+def _text_as_tensor(leaf: Any) -> Any:
     if tf.is_tensor(leaf) or not hasattr(leaf, "__array__"):
-        return False
+        return leaf
     array = np.asarray(leaf)
-    is_object = array.dtype.kind == "O" and array.size > 0
-    return array.dtype.kind in "UT" or (is_object and all(isinstance(value, str) for value in array.flat))
+    kind = array.dtype.kind
+    is_text = kind in "UT" or (kind == "O" and all(isinstance(value, str) for value in array.flat))
+    return tf.constant(array.astype(str)) if is_text else leaf
 
 
 def _is_ml_float(array: np.ndarray[Any, Any]) -> bool:
