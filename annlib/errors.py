@@ -3,6 +3,8 @@
 Entry points print the message as one line and exit with `exit_code`; they never show a traceback for these.
 """
 
+import re
+
 
 class AnnlibError(Exception):
     """Base of all errors that a user can cause or mend."""
@@ -38,3 +40,15 @@ class TrainingError(AnnlibError):
 
 class NonFiniteLossError(TrainingError):
     """The loss became NaN or infinite."""
+
+
+def last_line(error: Exception) -> str:
+    """Returns what another library's message is about: its last line, at most 400 characters.
+
+    The nodes of TensorFlow's graph and the arguments of Keras' call, which come after it, are left out.
+    """
+    text = str(error).split("[[{{node")[0].split("\n\nArguments received by")[0]
+    # Keras prints some in bold.
+    text = re.sub(r"\x1b\[\d+m", "", text)
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__).rstrip(".")[:400]

@@ -5,7 +5,6 @@ import errno
 import json
 import logging
 import os
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from rich.filesize import decimal
 from annlib import compilation_cache, results
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
-from annlib.errors import AnnlibError, ClusterError, ConfigError, StorageError, TrainingError
+from annlib.errors import AnnlibError, ClusterError, ConfigError, StorageError, TrainingError, last_line
 from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table
 from annlib.training import checkpoint
@@ -25,6 +24,7 @@ from annlib.training.final_metrics import final_metrics
 from annlib.training.follower import Follower
 from annlib.training.precision import check_precision
 from annlib.training.run_storage import RunStorage, open_run_storage
+from annlib.training.storage_news import storage_news
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     """
     config = workload.settled(config)
     try:
-        with open_run_storage(config) as storage:
+        with storage_news(lambda line: _print_line(console, line)), open_run_storage(config) as storage:
             return _train(config, workload, storage, console)
     except OSError as error:
         # Workers wait for a storage that is away; what the driver writes at the start and the end is not worth that.
@@ -82,14 +82,14 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
             write_report(run, workload_description=workload.description, config_class=workload.config_class)
         console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
         _print_metrics(console, finished)
-        console.print(config.location, highlight=False, soft_wrap=True)
+        _print_line(console, config.location)
         return 0
     notes = data.notes
     for note in notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        _print_line(console, note)
     del data
     for path in damaged:
-        console.print(f"checkpoint {path} is damaged and is passed over", highlight=False, soft_wrap=True)
+        _print_line(console, f"checkpoint {path} is damaged and is passed over")
     if resumed is not None:
         console.print(f"resuming after {resumed}", highlight=False)
     elif damaged:
@@ -116,6 +116,11 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
             else:
                 result = _train_here(config, workload, storage, display, interrupts)
         return _finish(config, workload, run, {**result, "notes": notes}, interrupts, console)
+
+
+def _print_line(console: Console, line: str) -> None:
+    """Prints a line that holds names or messages of others as it is."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _prepare_devices(config: RunConfig) -> None:
@@ -156,17 +161,8 @@ def _train_here(
         logger.exception("the training failed")
         kind = "" if is_tensorflows else f"{type(error).__name__}: "
         raise TrainingError(
-            f"the training failed: {kind}{_reason(error)}. The traceback is in run.log of {config.location}."
+            f"the training failed: {kind}{last_line(error)}. The traceback is in run.log of {config.location}."
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    """Returns what a message is about: its last paragraph, without the nodes of a graph or the arguments of a call."""
-    text = str(error).split("[[{{node")[0].split("\n\nArguments received by")[0]
-    # Keras prints some in bold.
-    text = re.sub(r"\x1b\[\d+m", "", text)
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__).rstrip(".")[:400]
 
 
 def _train_on_ray(
@@ -203,7 +199,7 @@ def _finish(
             highlight=False,
             soft_wrap=True,
         )
-        console.print(config.location, highlight=False, soft_wrap=True)
+        _print_line(console, config.location)
         return EXIT_SIGNAL + interrupts[0]
     if result["loading_problem"]:
         console.print(
@@ -222,7 +218,7 @@ def _finish(
     write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
     write_report(run, workload_description=workload.description, config_class=workload.config_class)
     run.remove_leftovers()
-    console.print(config.location, highlight=False, soft_wrap=True)
+    _print_line(console, config.location)
     return 0
 
 

@@ -19,6 +19,8 @@ _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:inf|infin
 _ZONE = r"(\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(?:Z|[+-]\d{2}:?\d{2})$"
 _OFFSET = r"\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})$"
 _NUM_EXAMPLES = 3
+# What models compute with holds no more, float32.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 def is_row_name(name: str) -> bool:
@@ -51,7 +53,7 @@ def to_numbers(name: str, column: pa.ChunkedArray, kind: Kind = "number") -> npt
     """Returns numbers, 0 and 1 for a boolean, NaN where a value is missing.
 
     Raises:
-        DataError: a text is no number, or a number is infinite; names the column, how many, and examples.
+        DataError: a text is no number, or a number is beyond float32; names the column, how many, and examples.
     """
     type_ = kind_of(column.type)
     if type_ == "date" and kind == "number":
@@ -68,9 +70,9 @@ def to_numbers(name: str, column: pa.ChunkedArray, kind: Kind = "number") -> npt
             column = pc.utf8_trim_whitespace(text)
     column = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
     numbers = column.cast(pa.float64(), safe=False)
-    is_infinite = pc.fill_null(pc.is_inf(numbers), False)
-    if pc.any(is_infinite).as_py():
-        raise _wrong(name, "finite numbers", numbers, is_infinite)
+    is_too_large = pc.fill_null(pc.greater(pc.abs(numbers), _LARGEST), False)
+    if pc.any(is_too_large).as_py():
+        raise _wrong(name, f"finite numbers up to {_LARGEST:.2g}", numbers, is_too_large)
     return np.array(numbers.combine_chunks().to_numpy(zero_copy_only=False), dtype=np.float64)
 
 

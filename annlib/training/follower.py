@@ -41,6 +41,9 @@ class Follower:
         if kind == "waiting":
             self._print(f"waiting for the workers to start: expected {message['room']}")
             return
+        if kind == "storage":
+            self._print(f"rank {message['rank']}: {message['message']}")
+            return
         if kind == "worker":
             self._nodes[message["rank"]] = message["node"]
             self._world_size = message["world_size"]
@@ -58,4 +61,4 @@ class Follower:
         attempts.note(self._run, message)
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, soft_wrap=True)
+        self._console.print(line, highlight=False, markup=False, soft_wrap=True)

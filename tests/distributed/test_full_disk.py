@@ -115,11 +115,12 @@ def test_a_disk_that_comes_back_delays_a_checkpoint(
         marker.unlink()
         time.sleep(5)
         give_back(disk)
-        finish(process)
+        out = finish(process)
     finally:
         process.kill()
     assert_same(disk / "run", undisturbed)
     assert "the storage is back after" in (disk / "run/run.log").read_text()
+    assert "the storage is back after" in out
 
 
 @pytest.mark.faults

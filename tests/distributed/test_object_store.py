@@ -105,9 +105,12 @@ def test_an_outage_is_waited_for(
         (tmp_path / "marker").unlink()
         time.sleep(seconds)
         store.start()
-        finish(process)
+        out = finish(process)
     finally:
         process.kill()
+    # On the terminal, too.
+    assert " is away, training goes on: no answer" in out
+    assert " is back after " in out
     run = fetch(tmp_path)
     assert_same(run, undisturbed)
     logs = "".join(path.read_text() for path in [run / "run.log", *run.glob("logs/*rank-0.log")])

@@ -34,6 +34,7 @@ class TargetColumn:
         self.kind: Kind = "number"
         self.is_boolean = False
         self.num_rows = 0
+        self._counts = pa.array([], pa.int64())
         self.values = pa.array([], pa.null())
         """The different values in the order in which they come, texts of a category."""
         self.has_more = False
@@ -67,8 +68,13 @@ class TargetColumn:
             numbers = to_numbers(self.name, column)
             self.are_whole = self.are_whole and bool((numbers == np.floor(numbers)).all())
         if not self.has_more:
-            found = pc.unique(column.drop_null())
-            self.values = pc.unique(pa.chunked_array([self.values.cast(found.type), found]))
+            found = pc.value_counts(column.drop_null())
+            values, counts = found.field("values"), found.field("counts")
+            values, counts = [self.values.cast(values.type), values], [self._counts, counts]
+            both = pa.table({"value": pa.chunked_array(values), "count": pa.chunked_array(counts)})
+            # In one thread the values keep their order.
+            both = both.group_by("value", use_threads=False).aggregate([("count", "sum")]).combine_chunks()
+            self.values, self._counts = (both[name].combine_chunks() for name in ("value", "count_sum"))
             self.has_more = len(self.values) > MOST_DISTINCT
         return self
 
@@ -90,6 +96,12 @@ class TargetColumn:
     def examples(self) -> str:
         """The first different values."""
         return examples(self.values)
+
+    @property
+    def most_frequent(self) -> str:
+        """The most frequent value and its share: the accuracy of a model that always says so."""
+        index = int(np.argmax(self._counts))
+        return f"{self.values[index].as_py()!r} in {self._counts[index].as_py() / self.num_rows:.1%} of the rows"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,11 +201,11 @@ def find_target(columns: Sequence[TargetColumn], task: Literal["auto"] | Task) -
 
 def _find_task(column: TargetColumn) -> tuple[Task, str]:
     if len(column.values) == 2:
-        return "binary", f"2 different values, {column.examples}"
+        return "binary", f"2 different values, {column.examples}; {column.most_frequent}"
     if column.kind == "category":
-        return "multiclass", f"{column.distinct} different texts"
+        return "multiclass", f"{column.distinct} different texts, {column.most_frequent}"
     if len(column.values) <= MOST_NUMBER_CLASSES and column.are_whole:
-        return "multiclass", f"{column.distinct} different whole numbers"
+        return "multiclass", f"{column.distinct} different whole numbers, {column.most_frequent}"
     return "regression", f"{column.distinct} different numbers"
 
 

@@ -1,5 +1,6 @@
 """What each Ray worker runs."""
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -15,12 +16,13 @@ from ray.train.v2._internal.execution.context import get_train_context
 from ray.util.metrics import Gauge
 
 from annlib.config import RunConfig
-from annlib.errors import AnnlibError, TrainingError
+from annlib.errors import AnnlibError, TrainingError, last_line
 from annlib.garbage import collect_seldom
 from annlib.training.context import WorkerContext
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.distributed.worker_log import log_to, open_log
 from annlib.training.run_storage import RunStorage, open_run_storage
+from annlib.training.storage_news import storage_news
 from annlib.training.workload import Workload, receive_workload
 
 logger = logging.getLogger(__name__)
@@ -51,13 +53,19 @@ def train_loop(arguments: dict[str, Any]) -> None:
     place = f"{config.name} attempt {attempt} rank {rank} node {node}"
     mailbox.post("worker", rank=rank, node=node, pid=os.getpid(), attempt=attempt, world_size=world_size)
     try:
-        with open_run_storage(
-            config, patience_s=config.storage_timeout_s, leave_out=("tensorboard/", "logs/", "pictures/")
-        ) as storage:
+        with (
+            # Rank 0 writes the files.
+            storage_news(lambda line: mailbox.post("storage", rank=0, message=line))
+            if rank == 0
+            else contextlib.nullcontext(),
+            open_run_storage(
+                config, patience_s=config.storage_timeout_s, leave_out=("tensorboard/", "logs/", "pictures/")
+            ) as storage,
+        ):
             log_to(open_log(config, storage.run, mailbox, rank, node), place)
             if attempt == 1 and rank == 0:
-                # Rank 0 writes the files. Where its node may not write what the driver's may, that is known before the
-                # first epoch; later on, a storage that cannot be written is waited for.
+                # Where its node may not write what the driver's may, that is known before the first epoch; later on, a
+                # storage that cannot be written is waited for.
                 storage.run.create()
             result = _train(config, storage, workload, mailbox, attempt)
     except AnnlibError as error:
@@ -69,7 +77,7 @@ def train_loop(arguments: dict[str, Any]) -> None:
     except Exception as error:
         # A bug, or bad data, which would fail in the same way every time.
         logger.exception("the worker failed")
-        cause = f"rank {rank} on {node} failed: {type(error).__name__}: {error}"
+        cause = f"rank {rank} on {node} failed: {type(error).__name__}: {last_line(error)}"
         message = f"{cause}. The traceback is in the log of {config.location}."
         mailbox.post("error", message=message, exit_code=TrainingError.exit_code)
     else:

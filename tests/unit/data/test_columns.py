@@ -157,6 +157,7 @@ def test_dates_of_any_type_are_seconds(values: Any) -> None:
     [
         ("number", ["1", "x", "y", ""], ["'x', 'y' in 2 of 4 rows", "first in row 2"]),
         ("number", ["1", "inf"], ["finite numbers", "1 of 2 rows"]),
+        ("number", ["1", "-3.5e38"], ["finite numbers up to 3.4e+38, received -3.5e+38", "1 of 2 rows"]),
         ("boolean", ["true", "maybe"], ["true or false", "'maybe'"]),
         ("date", ["2024-01-01", "01/02/2024"], ["ISO 8601", "'01/02/2024'"]),
         ("date", ["2024-02-30"], ["dates of the calendar", "2024-02-30"]),

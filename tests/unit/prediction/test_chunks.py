@@ -259,7 +259,7 @@ def test_raw_rows_are_encoded_and_bad_ones_set_aside(tmp_path: Path) -> None:
         (2, "column 'size': expected numbers, received 'large'"),
         (4, "column 'new': expected true or false, received 'maybe'"),
         (5, "column 'day': expected dates of the calendar, received '2024-02-30'"),
-        (6, "column 'size': expected finite numbers, received inf"),
+        (6, "column 'size': expected finite numbers up to 3.4e+38, received inf"),
         (7, "expected 5 values, as many as names, received 2"),
         (8, "column 'size': expected numbers, received 'x'"),
     ]

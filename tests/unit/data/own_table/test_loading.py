@@ -42,6 +42,17 @@ def test_the_task_is_found_in_the_target(
         assert sorted(named) == sorted(name.replace("True", "true").replace("False", "false") for name in expected)
 
 
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (["no"] * 30 + ["yes"] * 10, "binary of price: 2 different values, 'no', 'yes'; 'no' in 75.0% of the rows"),
+        ([1, 2, 3, 3] * 10, "multiclass of price: 3 different whole numbers, 3 in 50.0% of the rows"),
+    ],
+)
+def test_the_most_frequent_class_is_shown(load: Any, values: Any, note: str) -> None:
+    assert load(table(price=values)).notes[0] == note
+
+
 def test_several_targets_are_labels(load: Any) -> None:
     data = load(table(l1=[0, 1] * 20, l2=[True, True, False, False] * 10), target="l1,l2", drop="price")
     assert (data.task, data.class_names, data.train.y.shape) == ("multilabel", ("l1", "l2"), (24, 2))
