@@ -361,6 +361,8 @@ def _describe(error: ValidationError, places: Mapping[str, str], config_class: t
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if expected.startswith(("greater", "less")):
         expected = f"a value {expected}"
+    elif first["type"] == "too_short":
+        expected = "at least one value"
     flag = ENVIRONMENT_PREFIX + name.upper() if place == "the environment" else f"--{name.replace('_', '-')}"
     return (
         f"{name} from {place} is wrong: expected {expected.removeprefix('expected ')}, received {first['input']!r}. "
