@@ -1,17 +1,20 @@
 """The run's callbacks: the best epoch's model, the state that survives a resume, TensorBoard's files."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import keras
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 import annlib
 from annlib.errors import StorageError
-from annlib.training import callback_state
+from annlib.training import callback_state, tensorboard
 from annlib.training.best import BestCheckpoint
 from annlib.training.storage_patience import StoragePatience
 from annlib.training.tensorboard import TensorBoard
@@ -124,11 +127,61 @@ def test_tensorboard_gets_every_epoch_under_keras_names(tmp_path: Path) -> None:
     assert found["train"].Tags()["graph"]
     points = found["validation"].Tensors("epoch_loss")
     assert [point.step for point in points] == [1, 2, 3, 4]
-    values = [np.frombuffer(point.tensor_proto.tensor_content, "float32")[0] for point in points]
+    values = [make_ndarray(point.tensor_proto) for point in points]
     np.testing.assert_allclose(values, [row["val_loss"] for row in rows], rtol=1e-6)
     histograms = [tag for tag in tags if tag.endswith(("kernel", "bias"))]
     assert len(histograms) == 4
     assert [point.step for point in found["train"].Tensors(histograms[0])] == [2, 4]
+
+
+def _steps(directory: Path) -> list[int]:
+    events = EventAccumulator(str(directory))
+    events.Reload()
+    return [point.step for point in events.Tensors("epoch_loss")]
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TensorBoard:
+    monkeypatch.setattr(tensorboard, "WRITE_EVERY_S", 0.0)
+    board = TensorBoard(tmp_path, X, histogram_freq=0, storage=STORAGE)
+    board.set_model(build())
+    board.on_train_begin()
+    return board
+
+
+def test_events_of_a_full_disk_are_written_when_there_is_room(
+    board: TensorBoard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.add({"epoch": 1, "loss": 0.5})
+    whole = Path.open
+
+    def half(path: Path, mode: str) -> Any:
+        file = whole(path, mode)
+
+        def write(content: bytes) -> None:
+            file.raw.write(content[: len(content) // 2])
+            raise OSError(28, "No space left on device")
+
+        full = mock.MagicMock(wraps=file)
+        full.__enter__.return_value.configure_mock(tell=file.tell, truncate=file.truncate, write=write)
+        return full
+
+    monkeypatch.setattr(Path, "open", half)
+    board.add({"epoch": 2, "loss": 0.4})
+    monkeypatch.setattr(Path, "open", whole)
+    (file,) = (tmp_path / "train").iterdir()
+    half_written = file.stat().st_size
+    board.add({"epoch": 3, "loss": 0.3})
+    board.on_train_end()
+    assert file.stat().st_size > half_written
+    assert _steps(tmp_path / "train") == [1, 2, 3]
+
+
+def test_training_goes_on_when_somebody_removes_the_events(board: TensorBoard, tmp_path: Path) -> None:
+    board.add({"epoch": 1, "loss": 0.5})
+    shutil.rmtree(tmp_path / "train")
+    board.add({"epoch": 2, "loss": 0.4})
+    assert _steps(tmp_path / "train") == [2]
 
 
 def test_event_files_that_cannot_be_opened_are_an_error_of_the_storage(tmp_path: Path) -> None:
