@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import keras
+import numpy as np
 
 from annlib.training.engine.packed_logs import Logs
 
@@ -26,6 +27,27 @@ def _reacts_to_logs(callback: keras.callbacks.Callback) -> bool:
         # With the best weights it looks at the model.
         return not callback.restore_best_weights
     return type(callback) is keras.callbacks.ReduceLROnPlateau
+
+
+def compare_without_tensorflow(callbacks: keras.callbacks.CallbackList) -> None:
+    """Lets callbacks compare an epoch's metric with the best one by NumPy, with the same result.
+
+    Keras asks TensorFlow, which takes 0.2 ms: a tenth of a small model's epoch.
+    """
+    by_numpy = {keras.ops.less: _less, keras.ops.greater: _greater}
+    for callback in callbacks.callbacks:
+        if _reacts_to_logs(callback):
+            callback.monitor_op = by_numpy.get(callback.monitor_op, callback.monitor_op)
+
+
+def _less(value: float, best: float) -> bool:
+    # Keras, too, rounds first.
+    dtype = np.dtype(keras.config.floatx()).type
+    return bool(dtype(value) < dtype(best))
+
+
+def _greater(value: float, best: float) -> bool:
+    return _less(best, value)
 
 
 def act_before_validation(callbacks: keras.callbacks.CallbackList) -> bool:

@@ -14,7 +14,13 @@ from annlib.training.engine.ahead import EpochsAhead
 from annlib.training.engine.batching import evaluation_batch_size
 from annlib.training.engine.collectives import sum_over_replicas
 from annlib.training.engine.compilation import is_distributed
-from annlib.training.engine.hooks import act_before_validation, react_to_logs, read_logs_alone, with_test_hooks
+from annlib.training.engine.hooks import (
+    act_before_validation,
+    compare_without_tensorflow,
+    react_to_logs,
+    read_logs_alone,
+    with_test_hooks,
+)
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.packed_logs import Logs
 from annlib.training.engine.program import Data, build, evaluation_program, training_program
@@ -128,6 +134,7 @@ class Session:
         if num_next > 1:
             ahead.start(epoch + num_epochs, num_next)
         rate = self._learning_rate() if ahead.can_go_back else None
+        compare_without_tensorflow(self._callbacks)
         logs: Logs = {}
         for offset, (logs, validation_logs) in enumerate(block.results.result()):
             self._check_finite(logs, epoch + offset)

@@ -14,7 +14,7 @@ import tensorflow as tf
 import annlib
 from annlib.data.batches import epoch_order
 from annlib.errors import NonFiniteLossError
-from annlib.training.engine import compilation, orders
+from annlib.training.engine import compilation, hooks, orders
 from annlib.training.engine.batching import evaluation_batch_size
 
 # The package also has a function of this name.
@@ -323,6 +323,23 @@ def test_epochs_that_ran_ahead_are_taken_back(
     rates = [history.model.optimizer.learning_rate.numpy() for history in (ours, theirs)]
     assert rates[0] == rates[1]
     assert int(ours.model.optimizer.iterations) == int(theirs.model.optimizer.iterations)
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_callback_compares_as_keras_does(mode: str) -> None:
+    best = 0.1
+    near = [best, best - 1e-12, best + 1e-12, float(np.float32(best)), best - 1e-6, best + 1e-6, float("nan")]
+
+    def improvements(callback: keras.callbacks.Callback) -> list[bool]:
+        return [bool(callback._is_improvement(value, best)) for value in near]
+
+    callback = keras.callbacks.EarlyStopping(monitor="loss", mode=mode, min_delta=1e-9)
+    callback._set_monitor_op()
+    expected = improvements(callback)
+    assert len(set(expected)) == 2
+    hooks.compare_without_tensorflow(keras.callbacks.CallbackList([callback]))
+    assert callback.monitor_op not in (keras.ops.less, keras.ops.greater)
+    assert improvements(callback) == expected
 
 
 class TwoOptimizers(keras.Model):
