@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from annlib.data import Dataset
+
 
 def _nothing(*arguments: Any) -> None:
     pass
@@ -13,6 +15,10 @@ def _never() -> bool:
     return False
 
 
+def _load(load: Callable[[], Dataset]) -> Dataset:
+    return load()
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WorkerContext:
     """What a worker has around it.
@@ -20,6 +26,7 @@ class WorkerContext:
     Args:
         rank: this worker's number, from 0; rank 0 writes the files.
         strategy: distributes the steps; TensorFlow's default strategy in a local run.
+        load_once: returns the data set that a function loads, once for all workers of a node.
         stop_requested: tells whether to stop at the next step, with a checkpoint. Only rank 0 is asked, as below.
         end_requested: tells after each epoch whether the training ends there, as a finished one. Only rank 0 is asked.
         save_requested: tells whether to write a checkpoint at the next step.
@@ -32,6 +39,7 @@ class WorkerContext:
 
     rank: int
     strategy: Any
+    load_once: Callable[[Callable[[], Dataset]], Dataset] = _load
     stop_requested: Callable[[], bool] = _never
     end_requested: Callable[[], bool] = _never
     save_requested: Callable[[], bool] = _never

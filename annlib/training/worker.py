@@ -1,6 +1,7 @@
 """The story of one worker: data, model, restore, fit, evaluate. The same in a local process and on Ray."""
 
 import dataclasses
+import functools
 import io
 import logging
 import time
@@ -52,7 +53,9 @@ def train_worker(
         checkpoint, {"interrupted", "progress": how far it is}.
     """
     check_precision(config.precision)
-    data = workload.load(config)
+    load = functools.partial(workload.load, config)
+    # Code of the user's own may do more than to return data.
+    data = context.load_once(load) if workload.origin is None else load()
     run = RunDirectory(config.run_path)
     # Layers then get the same names in every process, and a checkpoint tells whether it is of the same model.
     keras.utils.clear_session(free_memory=False)

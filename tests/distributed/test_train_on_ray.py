@@ -68,6 +68,12 @@ def test_the_metrics_are_those_of_keras(runs: dict[str, Path]) -> None:
     assert metrics["test"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_workers_share_one_copy_of_the_data(runs: dict[str, Path]) -> None:
+    assert " rank 0 " in next(
+        line for line in (runs["two"] / "run.log").read_text().splitlines() if "2 workers of this node share" in line
+    )
+
+
 def test_the_same_name_says_that_the_run_is_finished(runs: dict[str, Path]) -> None:
     done = train(runs["two"].parent, "two", *FLAGS)
     assert done.returncode == 0

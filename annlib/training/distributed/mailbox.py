@@ -51,6 +51,15 @@ class Mailbox:
         """Tells whether a flag is set."""
         return bool(_internal_kv_exists(self._key(f"flag/{flag}")))
 
+    def put(self, name: str, value: dict[str, Any]) -> None:
+        """Leaves a value that all can read."""
+        _internal_kv_put(self._key(f"value/{name}"), json.dumps(value).encode())
+
+    def get(self, name: str) -> dict[str, Any] | None:
+        """Returns the value of that name; None where nobody has left one yet."""
+        value = _internal_kv_get(self._key(f"value/{name}"))
+        return None if value is None else dict(json.loads(value))
+
     def attempt(self, group: str) -> int:
         """Returns the number of a group of workers among those of this start, counted from 1."""
         _internal_kv_put(self._key(f"group/{group}"), b"1", overwrite=False)

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import logging
 import os
@@ -19,6 +20,7 @@ from annlib.config import RunConfig
 from annlib.errors import AnnlibError, TrainingError, last_line
 from annlib.garbage import collect_seldom
 from annlib.training.context import WorkerContext
+from annlib.training.distributed import sharing
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.distributed.worker_log import log_to, open_log
 from annlib.training.run_storage import RunStorage, open_run_storage
@@ -100,6 +102,13 @@ def _train(
     context = WorkerContext(
         rank=rank,
         strategy=multi_worker_strategy(has_gpu=has_gpu),
+        load_once=functools.partial(
+            sharing.load_once,
+            mailbox=mailbox,
+            group=f"{attempt}/{ray.get_runtime_context().get_node_id()}",
+            local_rank=place.get_local_rank(),
+            local_world_size=place.get_local_world_size(),
+        ),
         check_storage=storage.check,
         flush_storage=storage.flush,
     )

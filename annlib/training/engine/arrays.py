@@ -1,6 +1,7 @@
 """What a user passes as x, y and sample_weight, as tensors on the device: checked, in Keras' dtypes, one copy."""
 
 import math
+import mmap
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from annlib.errors import DataError
+from annlib.training.engine.compilation import has_gpu
 
+# Where TensorFlow's kernels expect an array to begin, in bytes.
+_ALIGNMENT = 64
 Tensors = Any  # a tensor, or a tuple, list or dict of tensors that share their first dimension
 
 
@@ -106,7 +110,29 @@ def _to_tensor(name: str, leaf: Any) -> tf.Tensor:
     floatx = keras.config.floatx()
     if tf.is_tensor(array):
         return tf.cast(array, floatx) if is_float else array
-    return tf.convert_to_tensor(array.astype(floatx, copy=False) if is_float else array)
+    return _on_device(array.astype(floatx, copy=False) if is_float else array)
+
+
+def _on_device(array: np.ndarray[Any, Any]) -> tf.Tensor:
+    """Returns a copy on the device; on a CPU, an array in a memory map, which others may have mapped too, as it is."""
+    mapped = None if has_gpu() else _in_memory_map(array)
+    return tf.convert_to_tensor(array) if mapped is None else tf.experimental.dlpack.from_dlpack(mapped.__dlpack__())
+
+
+def _in_memory_map(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
+    """Returns the array as a writable one, which DLPack asks for, where it lies in a memory map that can be written."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    memory = base.obj if isinstance(base, memoryview) else base
+    is_plain = array.flags.c_contiguous and array.dtype.kind in "iuf" and array.dtype.isnative
+    if not isinstance(memory, mmap.mmap) or not is_plain or array.ctypes.data % _ALIGNMENT:
+        return None
+    whole = np.frombuffer(memory, np.uint8)
+    offset = array.ctypes.data - whole.ctypes.data
+    return (
+        whole[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape) if whole.flags.writeable else None
+    )
 
 
 def _check_lengths(parts: list[Tensors | None]) -> None:

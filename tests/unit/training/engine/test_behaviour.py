@@ -3,6 +3,7 @@
 import gc
 import importlib
 import weakref
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ import annlib
 from annlib.data.batches import epoch_order
 from annlib.errors import NonFiniteLossError
 from annlib.training.engine import compilation, hooks, orders
+from annlib.training.engine.arrays import as_dataset
 from annlib.training.engine.batching import evaluation_batch_size
 
 # The package also has a function of this name.
@@ -580,6 +582,35 @@ def test_the_data_is_let_go_when_the_training_has_ended(epochs: int, validates: 
         assert [reference() for reference in left] == [None] * 3
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("mode", ["c", "r", "r+"])
+@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "bool", ">i4", "float16"])
+def test_a_memory_map_gives_what_the_array_in_memory_gives(tmp_path: Path, mode: Any, dtype: str) -> None:
+    x = (rng.random((70, 4)) * 5).astype(dtype)
+    np.save(tmp_path / "x.npy", x)
+    content = (tmp_path / "x.npy").read_bytes()
+    mapped = np.load(tmp_path / "x.npy", mmap_mode=mode)
+    # The whole, and rows that begin where TensorFlow takes none as they are.
+    for rows in (slice(None), slice(1, 60, 3), slice(16, 66), slice(1, 66)):
+        models = [model_of(), model_of()]
+        for model, array in zip(models, (mapped, x), strict=True):
+            annlib.fit(model, array[rows], Y[:70][rows], batch_size=16, verbose=0, seed=1)
+        for ours, theirs in zip(*(model.get_weights() for model in models), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    assert (tmp_path / "x.npy").read_bytes() == content
+
+
+def test_a_memory_map_is_not_copied(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((100, 64), np.float32))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="c")
+    (tensor,) = as_dataset(mapped)
+    mapped[3, 4] = 7.0
+    assert tensor[3, 4] == 7.0
+    # Its memory stays as long as the tensor.
+    del mapped
+    gc.collect()
+    assert float(tf.reduce_sum(tensor)) == 7.0
 
 
 def test_texts_are_taken_from_arrays_and_pandas_alike() -> None:
