@@ -14,7 +14,11 @@ class _Teller(logging.Handler):
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._tell(record.getMessage())
+        try:
+            self._tell(record.getMessage())
+        except Exception:
+            # Whoever is told is away, too: that must not end what logs.
+            self.handleError(record)
 
 
 @contextlib.contextmanager
