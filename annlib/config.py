@@ -373,4 +373,7 @@ def _describe(error: ValidationError, places: Mapping[str, str], config_class: t
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns the known name that is nearest, as ` (did you mean NAME?)`; nothing where none is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]}?)" if close else ""
+    if not close:
+        return ""
+    # A space that is not seen may be what is wrong.
+    return f" (did you mean {close[0] if close[0] == close[0].strip() else repr(close[0])}?)"

@@ -26,6 +26,11 @@ CASES: dict[str, tuple[pd.DataFrame, dict[str, Any], list[str]]] = {
         {"target": "prise"},
         ["--target 'prise'", "did you mean price?", "size, colour, price"],
     ),
+    "a space before the target": (
+        table().rename(columns={"price": " price"}),
+        {},
+        ["--target 'price' is no column (did you mean ' price'?)"],
+    ),
     "unknown feature": (table(), {"features": "siz"}, ["--features 'siz'", "did you mean size?"]),
     "unknown drop": (table(), {"drop": "color"}, ["--drop 'color'", "did you mean colour?"]),
     "unknown weight": (table(), {"weight": "w"}, ["--weight 'w' is no column", "expected one of size"]),
