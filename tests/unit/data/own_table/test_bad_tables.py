@@ -267,7 +267,7 @@ def test_a_file_in_another_encoding(load: Any, tmp_path: Path, streaming: bool) 
         ({"data": "ftp://host/a.csv"}, ["--data has the scheme ftp://", "s3://"]),
         ({"data": "s3:///a.csv"}, ["--data s3:///a.csv names no bucket"]),
         ({"data": "s3://key:secret@bucket/a.csv"}, ["--data holds credentials"]),
-        ({"target": ""}, ["target", "at least 1"]),
+        ({"target": ""}, ["target", "at least one value"]),
         ({"validation_fraction": "0"}, ["validation_fraction", "greater than 0"]),
         ({"validation_fraction": "0.5", "test_fraction": "0.5"}, ["test_fraction", "less than 0.5"]),
         ({"hidden": "0"}, ["hidden", "greater than or equal to 1"]),
