@@ -5,7 +5,6 @@ import itertools
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +106,10 @@ def _prepare(directory: str, side: str) -> tuple[int, float]:
     model.compile(optimizer=keras.optimizers.SGD(0.01), loss="mse")
     before = peak_memory_bytes()
     blocks = Blocks.open(Path(directory))
-    arrays: Sequence[Any] = (StreamedData(blocks=blocks),)
-    if side == "in memory":
-        arrays = blocks.read([(0, len(blocks))])
+    x, y = (StreamedData(blocks=blocks), None) if side == "streamed" else blocks.read([(0, len(blocks))])
 
     def train() -> float:
-        history = fit(model, *arrays, batch_size=BATCH_SIZE, verbose=0, seed=0)
+        history = fit(model, x, y, batch_size=BATCH_SIZE, verbose=0, seed=0)
         return float(history.history["loss"][-1])
 
     _fit = train

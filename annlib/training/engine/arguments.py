@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from annlib.errors import ConfigError
+from annlib.errors import ConfigError, DataError
 from annlib.training.engine.compilation import is_distributed
 
 # Keras' callbacks that write files, which one worker of several does.
@@ -19,8 +19,24 @@ def check_compiled(model: keras.Model) -> None:
         raise ConfigError(
             f"the Keras backend is {keras.backend.backend()}: expected tensorflow. Set KERAS_BACKEND=tensorflow."
         )
-    if not getattr(model, "compiled", False):
+    if not isinstance(model, keras.Model):
+        raise ConfigError(
+            f"model is a {type(model).__name__}: expected a keras.Model. Pass the model itself, not what makes it."
+        )
+    if not model.compiled:
         raise ConfigError(f"{model.name} is not compiled: expected a loss and an optimizer. Call model.compile first.")
+
+
+def check_targets(model: keras.Model, data: tuple[Any, ...]) -> None:
+    """Raises DataError where Keras' own step computes a loss of targets, and there are none."""
+    if len(data) > 1 or model._compile_loss is None:
+        return
+    names = ("train_step", "test_step", "compute_loss")
+    if all(getattr(type(model), name) is getattr(keras.Model, name) for name in names):
+        raise DataError(
+            f"y is missing: expected targets for the loss of {model.name}, received x alone. Pass y, or compile the "
+            "model without a loss where its layers add one."
+        )
 
 
 def check_integer(name: str, value: Any, *, minimum: int) -> int:
@@ -31,7 +47,7 @@ def check_integer(name: str, value: Any, *, minimum: int) -> int:
 
 
 def callback_list(
-    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None,
     model: keras.Model,
     verbose: int | str,
     epochs: int,
@@ -45,6 +61,8 @@ def callback_list(
     """
     if isinstance(callbacks, keras.callbacks.CallbackList):
         return callbacks
+    if isinstance(callbacks, keras.callbacks.Callback):
+        callbacks = [callbacks]
     callbacks = list(callbacks or [])
     if is_distributed(model):
         _refuse_backup(callbacks)

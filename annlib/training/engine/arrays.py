@@ -60,6 +60,11 @@ def with_texts(model: keras.Model, x: Any) -> Any:
     return keras.tree.map_structure(_text_as_tensor, x)
 
 
+def as_keras(batch: tuple[Tensors, ...]) -> Any:
+    """Returns a batch as the steps of a Keras model take it: x alone where there are no targets."""
+    return keras.utils.pack_x_y_sample_weight(*batch)
+
+
 def num_rows(data: tuple[Tensors, ...]) -> int:
     """Returns the number of samples of what `as_dataset` returned."""
     return int(keras.tree.flatten(data)[0].shape[0])
@@ -97,9 +102,14 @@ def _to_tensor(name: str, leaf: Any) -> tf.Tensor:
     if leaf is None or isinstance(leaf, tf.data.Dataset) or not (hasattr(leaf, "shape") or hasattr(leaf, "__array__")):
         raise DataError(
             f"{name} holds a {type(leaf).__name__}: expected NumPy arrays, tensors or pandas tables held in memory. "
-            "Convert it first, for example with numpy.asarray."
+            "Convert it first, for example with numpy.asarray; what does not fit into memory comes as StreamedData."
         )
-    array = leaf if tf.is_tensor(leaf) else np.asarray(leaf)
+    if isinstance(leaf, tf.RaggedTensor | tf.SparseTensor) or hasattr(leaf, "toarray"):
+        raise DataError(
+            f"{name} holds a {type(leaf).__name__}: expected arrays or tensors of one shape that hold every value. "
+            "Convert it first, for example with .to_tensor(), tf.sparse.to_dense or .toarray()."
+        )
+    array = leaf if tf.is_tensor(leaf) else _as_array(leaf)
     if not tf.is_tensor(array) and array.dtype.kind not in "biufc" and not _is_ml_float(array):
         raise DataError(
             f"{name} has dtype {array.dtype}: expected numbers. Convert the columns to numbers, or encode categories."
@@ -111,6 +121,17 @@ def _to_tensor(name: str, leaf: Any) -> tf.Tensor:
     if tf.is_tensor(array):
         return tf.cast(array, floatx) if is_float else array
     return _on_device(array.astype(floatx, copy=False) if is_float else array)
+
+
+def _as_array(leaf: Any) -> np.ndarray[Any, Any]:
+    """Returns what a user passes as an array; a table of several types of numbers as Keras' floats."""
+    array = np.asarray(leaf)
+    if array.dtype.kind == "O" and hasattr(leaf, "dtypes") and hasattr(leaf, "to_numpy"):
+        types = leaf.dtypes if leaf.ndim > 1 else [leaf.dtypes]
+        if all(getattr(type_, "kind", "O") in "biuf" for type_ in types):
+            found: np.ndarray[Any, Any] = leaf.to_numpy(dtype=keras.config.floatx(), na_value=np.nan)
+            return found
+    return array
 
 
 def _on_device(array: np.ndarray[Any, Any]) -> tf.Tensor:

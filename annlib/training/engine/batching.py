@@ -20,9 +20,9 @@ def evaluation_batch_size(model: keras.Model, batch_size: int) -> int:
     More rows than a training step has are faster, as long as what a layer gives for them is small. Where the result
     depends on the batches, or might, they are those of the training, as in Keras.
     """
-    if not _counts_row_by_row(model):
-        return batch_size
     try:
+        if not _counts_row_by_row(model):
+            return batch_size
         outputs = [layer.output for layer in model._flatten_layers(include_self=False)]
         widest = max(math.prod(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs))
     except (AttributeError, TypeError, ValueError):
@@ -41,12 +41,32 @@ def _counts_row_by_row(model: keras.Model) -> bool:
     metrics = []
     if compiled_metrics is not None:
         metrics = _flat((compiled_metrics._user_metrics, compiled_metrics._user_weighted_metrics))
-    masks = [getattr(layer, "mask_zero", isinstance(layer, keras.layers.Masking)) for layer in layers]
+    models = [model, *(layer for layer in layers if isinstance(layer, keras.Model))]
+    # Operations such as a matrix product with another input, which are no layers, may do anything.
+    operations = [operation for each in models for operation in getattr(each, "operations", ())]
     return (
         all(_is_known(part) for part in (*layers, *losses, *metrics))
-        and not any(masks)
+        and all(isinstance(operation, keras.Layer) for operation in operations)
+        and all(_goes_row_by_row(layer) for layer in layers)
+        # Keras takes the mean of a metric along the last axis, which is that of the rows here.
+        and all(len(output.shape) > 1 for output in keras.tree.flatten(model.outputs))
         and not any(_mixes_rows(loss) for loss in losses)
         and all(getattr(loss, "reduction", "mean") in _MEANS for loss in losses)
+    )
+
+
+def _goes_row_by_row(layer: keras.Layer) -> bool:
+    """Tells whether a known layer does the same with a row, and adds the same to the loss, whatever the others are."""
+    has_mask = getattr(layer, "mask_zero", isinstance(layer, keras.layers.Masking))
+    activations = [getattr(layer, name, None) for name in ("activation", "recurrent_activation")]
+    axes = getattr(layer, "axis", getattr(layer, "axes", None))
+    rank = len(keras.tree.flatten(layer.output)[0].shape)
+    return not (
+        has_mask
+        or layer.activity_regularizer is not None
+        or isinstance(layer, keras.layers.Lambda)
+        or not all(_is_known(activation) for activation in activations if activation is not None)
+        or any(axis is not None and axis % rank == 0 for axis in keras.tree.flatten(axes))
     )
 
 

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
-from annlib.training.engine.arrays import as_dataset, num_rows, with_texts
+from annlib.training.engine.arguments import callback_list, check_compiled, check_integer, check_targets
+from annlib.training.engine.arrays import as_dataset, as_keras, num_rows, with_texts
 from annlib.training.engine.batching import PREDICT_BATCH_SIZE
 from annlib.training.engine.hooks import with_test_hooks
 from annlib.training.engine.program import build, cached, evaluation_program
@@ -20,11 +20,11 @@ def evaluate(
     model: keras.Model,
     x: Any,
     y: Any = None,
-    *,
     batch_size: int | None = None,
-    sample_weight: Any = None,
-    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
     verbose: int | str = 0,
+    *,
+    sample_weight: Any = None,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
     return_dict: bool = False,
 ) -> Any:
     """Returns the loss and the metrics of a compiled model, as `keras.Model.evaluate` does.
@@ -34,9 +34,9 @@ def evaluate(
         x: inputs, as for `fit`; or `StreamedData`.
         y: targets, as for `fit`.
         batch_size: samples of a batch, 1 or more; 32 when None.
-        sample_weight: weight of each sample.
-        callbacks: Keras callbacks; their test hooks are called.
         verbose: 0 silent, 1 or "auto" a progress bar, 2 a line.
+        sample_weight: weight of each sample.
+        callbacks: Keras callbacks, or one; their test hooks are called.
         return_dict: True returns {name: value}.
 
     Returns:
@@ -50,20 +50,23 @@ def evaluate(
     batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
     data = only_streamed(x, y=y, sample_weight=sample_weight) or as_dataset(with_texts(model, x), y, sample_weight)
     num_steps = math.ceil(num_samples(data) / batch_size)
-    build(model, data.load(((0, 1),)) if isinstance(data, StreamedData) else data)
+    sample = data.load(((0, 1),)) if isinstance(data, StreamedData) else data
+    check_targets(model, sample)
+    build(model, sample, training=False)
     hooks = callback_list(callbacks, model, verbose, 1, num_steps, add_history=False)
     program = evaluation_program(model, batch_size, num_steps=num_steps)
     logs = with_test_hooks(hooks, num_steps, bind_evaluation(program, data, batch_size))
     return logs if return_dict else model._flatten_metrics_in_order(logs)
 
 
-def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any:
+def predict(model: keras.Model, x: Any, batch_size: int | None = None, verbose: int | str = 0) -> Any:
     """Returns the model's outputs for x, as `keras.Model.predict` does.
 
     Args:
         model: a Keras 3 model, compiled or not.
         x: inputs, as for `fit`.
         batch_size: samples of a batch, 1 or more; 1024 when None, for the result does not depend on it.
+        verbose: taken for the scripts of Keras that give it; nothing is shown.
 
     Returns:
         NumPy array of shape (num_samples, ...), or a structure of them like the model's outputs.
@@ -82,5 +85,5 @@ def predict(model: keras.Model, x: Any, *, batch_size: int | None = None) -> Any
     parts = []
     for start in range(0, num_rows(data), batch_size):
         batch = keras.tree.map_structure(lambda t, start=start: t[start : start + batch_size], data)
-        parts.append(keras.tree.map_structure(lambda t: t.numpy(), forward(batch)))
+        parts.append(keras.tree.map_structure(lambda t: t.numpy(), forward(as_keras(batch))))
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)

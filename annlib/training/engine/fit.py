@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from annlib.errors import ConfigError
-from annlib.training.engine.arguments import callback_list, check_compiled, check_integer
+from annlib.training.engine.arguments import callback_list, check_compiled, check_integer, check_targets
 from annlib.training.engine.arrays import as_dataset, split_off_validation, with_texts
 from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.options import StepOptions
@@ -24,11 +24,11 @@ def fit(
     model: keras.Model,
     x: Any,
     y: Any = None,
-    *,
     batch_size: int | None = None,
     epochs: int = 1,
     verbose: int | str = "auto",
-    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.CallbackList | None = None,
+    *,
+    callbacks: Sequence[keras.callbacks.Callback] | keras.callbacks.Callback | None = None,
     validation_split: float = 0.0,
     validation_data: tuple[Any, ...] | StreamedData | None = None,
     shuffle: bool = True,
@@ -54,9 +54,10 @@ def fit(
         batch_size: samples of a global batch, 1 or more; 32 when None.
         epochs: number of the epoch to stop at, so that `epochs - initial_epoch` are trained.
         verbose: 0 silent, 1 or "auto" a progress bar, 2 a line an epoch.
-        callbacks: Keras callbacks.
+        callbacks: Keras callbacks, or one.
         validation_split: fraction of the last rows to validate on instead of training on them.
-        validation_data: (x, y) or (x, y, sample_weight), or `StreamedData`, to validate on after each epoch.
+        validation_data: (x, y), (x, y, sample_weight) or, without targets, (x,); or `StreamedData`. To validate on
+            after each epoch.
         shuffle: visits the rows in an order that depends on (seed, epoch) alone; False keeps their order. Streamed
             rows are shuffled by blocks and within windows.
         class_weight: weight of the loss of each class index.
@@ -64,7 +65,8 @@ def fit(
         initial_epoch: first epoch, counted from 0; more than 0 goes on with an earlier training.
         initial_step: first step of the first epoch; more than 0 goes on within an epoch, with the metrics as they are:
             `set_metric_state` puts back those of the steps before.
-        validation_batch_size: batch size of the validation; `batch_size` when None.
+        validation_batch_size: batch size of the validation; when None, `batch_size`, or more rows, up to 1,024, where
+            layers, loss and metrics are Keras' own and count row by row.
         seed: seed of the shuffling, 0 or more. None draws one from NumPy's global generator, which
             `keras.utils.set_random_seed` seeds; with several replicas, which must agree, None is 0.
         options: how a training step is computed.
@@ -95,6 +97,11 @@ def fit(
             f"sync_every={options.sync_every} does not fit StreamedData: expected 1, for a window's last step would "
             "synchronise, too. Leave it out."
         )
+    if class_weight is not None and not isinstance(class_weight, Mapping):
+        raise ConfigError(
+            f"class_weight must be a dict of weights by class index: received {class_weight!r}. Give one, such as "
+            "{0: 1.0, 1: 5.0}."
+        )
     if data is None:
         data = as_dataset(with_texts(model, x), y, sample_weight, class_weight=class_weight)
         if validation is None and validation_split:
@@ -102,6 +109,7 @@ def fit(
             if class_weight is not None:
                 # For the training alone, as in Keras.
                 validation = validation[:2]
+        check_targets(model, data)
     check_integer("initial_step", initial_step, minimum=0)
     if validation_batch_size is not None:
         validation_batch_size = check_integer("validation_batch_size", validation_batch_size, minimum=1)
@@ -147,10 +155,12 @@ def _choose_seed(model: keras.Model, seed: int | None) -> int:
 
 
 def _validation_arrays(model: keras.Model, validation_data: tuple[Any, ...]) -> Data:
-    if not isinstance(validation_data, tuple | list) or len(validation_data) not in (2, 3):
+    if not isinstance(validation_data, tuple | list) or len(validation_data) not in (1, 2, 3):
         raise ConfigError(
             "validation_data must be (x, y) or (x, y, sample_weight): received "
             f"{type(validation_data).__name__}. Pass a tuple of two or three."
         )
     x, *others = validation_data
-    return as_dataset(with_texts(model, x), *others)
+    data = as_dataset(with_texts(model, x), *others)
+    check_targets(model, data)
+    return data

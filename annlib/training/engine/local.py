@@ -5,8 +5,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from annlib.training.engine.arrays import Tensors, types_of_rows
+from annlib.training.engine.arrays import Tensors, as_keras, types_of_rows
 from annlib.training.engine.compilation import has_gpu
+from annlib.training.engine.packed_logs import flat
 
 # What TensorFlow's kernels take rows of on a GPU. All data of another type, such as uint8, would travel to the CPU for
 # every batch; XLA takes rows of any type where they are.
@@ -24,16 +25,19 @@ class LocalStep:
     def __init__(self, model: keras.Model, *, training: bool) -> None:
         self._model = model
         self._step = model.train_step if training else model.test_step
-        original = keras.Model.train_step if training else keras.Model.test_step
-        self._is_overridden = getattr(self._step, "__func__", None) is not original
-        self._last_logs: Any = None
+        names = ("train_step" if training else "test_step", "compute_metrics")
+        self._is_overridden = any(
+            getattr(getattr(model, name), "__func__", None) is not getattr(keras.Model, name) for name in names
+        )
+        self._last_logs: dict[str, tf.Variable] | None = None
 
     def prepare(self, data: tuple[Tensors, ...]) -> None:
         """Makes room for what a user's own step returns, which need not be the model's metrics."""
         if not self._is_overridden or self._last_logs is not None:
             return
-        logs = tf.function(self._step).get_concrete_function(types_of_rows(data)).structured_outputs
-        self._last_logs = keras.tree.map_structure(lambda t: tf.Variable(tf.zeros(t.shape, t.dtype)), logs)
+        step = tf.function(self._step, autograph=False)
+        logs = flat(step.get_concrete_function(as_keras(types_of_rows(data))).structured_outputs)
+        self._last_logs = {name: tf.Variable(tf.zeros(t.shape, t.dtype)) for name, t in logs.items()}
 
     def reset(self) -> None:
         """Sets the metrics back to the state they have at the start of an epoch."""
@@ -41,9 +45,10 @@ class LocalStep:
 
     def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int | tf.Tensor) -> None:
         """Runs the batch of `size` rows that starts at `start` of the order `rows`."""
-        logs = self._step(take_rows(data, rows, start, size))
+        logs = self._step(as_keras(take_rows(data, rows, start, size)))
         if self._last_logs is not None:
-            keras.tree.map_structure(lambda variable, value: variable.assign(value), self._last_logs, logs)
+            for name, value in flat(logs).items():
+                self._last_logs[name].assign(value)
 
     def results(self) -> dict[str, Any]:
         """Returns the metrics' values, or what a user's own step returned last where that is something else."""

@@ -12,12 +12,12 @@ from annlib.errors import ConfigError
 Logs = dict[str, Any]
 
 
-def _flat(metrics: Mapping[str, Any]) -> Logs:
+def flat(metrics: Mapping[str, Any]) -> Logs:
     """Puts the values of a metric that has several in the place of its own, as Keras does."""
-    flat: Logs = {}
+    logs: Logs = {}
     for name, value in metrics.items():
-        flat |= _flat(value) if isinstance(value, Mapping) else {name: value}
-    return flat
+        logs |= flat(value) if isinstance(value, Mapping) else {name: value}
+    return logs
 
 
 class PackedLogs:
@@ -36,7 +36,7 @@ class PackedLogs:
         Raises:
             ConfigError: a metric's shape is not known before it runs.
         """
-        tensors = {name: tf.convert_to_tensor(value) for name, value in _flat(metrics).items()}
+        tensors = {name: tf.convert_to_tensor(value) for name, value in flat(metrics).items()}
         for name, tensor in tensors.items():
             if not tensor.shape.is_fully_defined():
                 raise ConfigError(
@@ -45,8 +45,8 @@ class PackedLogs:
                 )
         self._layout = {name: (tuple(t.shape), t.dtype.as_numpy_dtype) for name, t in tensors.items()}
         self.width = sum(math.prod(shape) for shape, _ in self._layout.values())
-        flat = [tf.reshape(tf.cast(tensor, tf.float64), [-1]) for tensor in tensors.values()]
-        return tf.concat(flat, axis=0) if flat else tf.zeros([0], tf.float64)
+        parts = [tf.reshape(tf.cast(tensor, tf.float64), [-1]) for tensor in tensors.values()]
+        return tf.concat(parts, axis=0) if parts else tf.zeros([0], tf.float64)
 
     def unpack(self, vector: np.ndarray[Any, Any]) -> Logs:
         """Returns the metrics: Python numbers, arrays where they are not scalar."""

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
-from annlib.training.engine.arrays import Tensors, num_rows, types_of_rows
+from annlib.training.engine.arrays import Tensors, as_keras, num_rows, types_of_rows
 from annlib.training.engine.compilation import Compilation, Compiled, choose_compilation, is_distributed
 from annlib.training.engine.local import LocalStep
 from annlib.training.engine.options import StepOptions
@@ -193,11 +193,43 @@ def _reset(step: Step) -> bool:
     return True
 
 
-def build(model: keras.Model, data: Data) -> None:
-    """Creates all variables of the model, its metrics and its optimizer, as `keras.Model.fit` does."""
+def build(model: keras.Model, data: Data, *, training: bool = True) -> None:
+    """Creates all variables of the model, its metrics and its optimizer, as `keras.Model.fit` does.
+
+    Args:
+        model: a compiled Keras model.
+        data: samples as `as_dataset` returns them.
+        training: False where the model is evaluated alone.
+    """
+    name = "train_step" if training else "test_step"
+    traces = getattr(type(model), name) is not getattr(keras.Model, name) and not is_distributed(model)
+    if traces and type(model).call is keras.Model.call and not model.run_eagerly:
+        _build_by_tracing(model, name, data)
+        return
     spec = keras.tree.map_structure(lambda t: keras.KerasTensor((None, *t.shape[1:]), t.dtype.name), data)
     with model.distribute_strategy.scope():
-        model._symbolic_build(data_batch=spec)
+        try:
+            model._symbolic_build(data_batch=spec)
+        except RuntimeError:
+            if model.run_eagerly:
+                _build_eagerly(model, data)
+            elif traces:
+                _build_by_tracing(model, name, data)
+            else:
+                raise
+
+
+def _build_by_tracing(model: keras.Model, name: str, data: Data) -> None:
+    """Creates what a step of the model's own uses, such as that of a GAN, which has no `call`."""
+    tf.function(getattr(model, name), autograph=False).get_concrete_function(as_keras(types_of_rows(data)))
+
+
+def _build_eagerly(model: keras.Model, data: Data) -> None:
+    """Builds a model whose `call` needs values by one batch, which leaves no trace but the variables."""
+    model.test_step(as_keras(keras.tree.map_structure(lambda t: t[:1], data)))
+    model.reset_metrics()
+    if model.optimizer is not None:
+        model.optimizer.build(model.trainable_variables)
 
 
 def training_program(
