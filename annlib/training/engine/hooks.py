@@ -1,6 +1,7 @@
 """What a model's callbacks need, which decides how much one call of the compiled function does."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ from annlib.training.engine.packed_logs import Logs
 
 # These look at the logs alone.
 _READ_LOGS = (keras.callbacks.History, keras.callbacks.CSVLogger, keras.callbacks.ProgbarLogger)
+_BATCH_HOOKS = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
 _BETWEEN = ("on_train_batch_end", "on_batch_end", "on_test_begin", "on_test_batch_begin")
 
 
@@ -50,6 +52,18 @@ def _greater(value: float, best: float) -> bool:
     return _less(best, value)
 
 
+def warn_of_batch_hooks(callbacks: keras.callbacks.CallbackList) -> None:
+    """Warns where a callback of the user's own may count on being called after each batch."""
+    for callback in callbacks.callbacks:
+        is_own = type(callback).__module__.split(".")[0] not in ("keras", "annlib")
+        if (is_own or type(callback) is keras.callbacks.LambdaCallback) and _overrides(callback, _BATCH_HOOKS):
+            warnings.warn(
+                f"{type(callback).__name__} has batch hooks: annlib calls them after chunks of steps, not after each "
+                "batch. What it changes for every batch, such as a learning rate, belongs into the optimizer.",
+                stacklevel=2,
+            )
+
+
 def act_before_validation(callbacks: keras.callbacks.CallbackList) -> bool:
     """Tells whether a callback may act between an epoch's last step and its validation.
 
@@ -64,10 +78,14 @@ def _acts_before_validation(callback: keras.callbacks.Callback) -> bool:
         return False
     if hasattr(callback, "acts_before_validation"):
         return bool(callback.acts_before_validation)
+    return _overrides(callback, _BETWEEN)
+
+
+def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool:
     return any(
         # LambdaCallback puts functions on the instance.
         getattr(getattr(callback, name), "__func__", None) is not getattr(keras.callbacks.Callback, name)
-        for name in _BETWEEN
+        for name in hooks
     )
 
 

@@ -19,6 +19,7 @@ from annlib.training.engine.hooks import (
     compare_without_tensorflow,
     react_to_logs,
     read_logs_alone,
+    warn_of_batch_hooks,
     with_test_hooks,
 )
 from annlib.training.engine.options import StepOptions
@@ -67,6 +68,7 @@ class Session:
         """Builds the model and chooses how its epochs run; the callbacks are told from now on."""
         build(self.model, self._source.sample)
         self._callbacks = callbacks
+        warn_of_batch_hooks(callbacks)
         rows = self._validation_batch_size or evaluation_batch_size(self.model, self._batch_size)
         at_once: Data | None = None
         validation = self._validation

@@ -287,3 +287,30 @@ def test_metrics_of_outputs_of_one_number_are_those_of_keras() -> None:
     theirs = build().fit(X, Y[:, 0], **arguments).history
     for name, values in theirs.items():
         np.testing.assert_allclose(ours[name], values, rtol=1e-5, err_msg=name)
+
+
+class Warmup(keras.callbacks.Callback):
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.model.optimizer.learning_rate = 0.001 * batch
+
+
+@pytest.mark.parametrize(
+    "callback", [Warmup(), keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)]
+)
+def test_a_callback_that_may_count_on_every_batch_is_told(callback: keras.callbacks.Callback) -> None:
+    with pytest.warns(UserWarning, match=f"{type(callback).__name__} has batch hooks: annlib calls them after chunks"):
+        annlib.fit(dense(), X, Y, **ARGUMENTS, callbacks=[callback])
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
+        keras.callbacks.Callback(),
+    ],
+)
+def test_other_callbacks_are_not(callback: keras.callbacks.Callback) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        annlib.fit(dense(), X, Y, **ARGUMENTS, callbacks=[callback])
