@@ -51,6 +51,10 @@ class Mailbox:
         """Tells whether a flag is set."""
         return bool(_internal_kv_exists(self._key(f"flag/{flag}")))
 
+    def claim(self, name: str) -> bool:
+        """Tells whether this process is the first to ask for it."""
+        return not _internal_kv_put(self._key(f"claim/{name}"), b"1", overwrite=False)
+
     def put(self, name: str, value: dict[str, Any]) -> None:
         """Leaves a value that all can read."""
         _internal_kv_put(self._key(f"value/{name}"), json.dumps(value).encode())

@@ -8,6 +8,7 @@ import logging
 import mmap
 import os
 import pickle
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,24 +26,23 @@ POLL_S = 0.05
 WAIT_S = 600.0
 
 
-def load_once(
-    load: Callable[[], Dataset], mailbox: Mailbox, *, group: str, local_rank: int, local_world_size: int
-) -> Dataset:
+def load_once(load: Callable[[], Dataset], mailbox: Mailbox, *, attempt: int, local_world_size: int) -> Dataset:
     """Returns the data set, whose arrays all workers of a group share. Changes of one worker are its own.
 
     Args:
         load: loads it; called by the first worker, and by the others where nothing can be shared.
         mailbox: of the run.
-        group: names the workers of one node that start together.
-        local_rank: this worker's number among them, from 0.
-        local_world_size: how many they are.
+        attempt: number of the start of the workers.
+        local_world_size: how many of them are on this node.
 
     Raises:
         Exception: what `load` raises.
     """
     if local_world_size == 1:
         return load()
-    if local_rank:
+    # Who sees the same processes. Ray's own ranks do not tell where several of its nodes are on one machine.
+    group = f"{attempt}/{socket.gethostname()}/{os.readlink('/proc/self/ns/pid') if os.path.exists('/proc') else ''}"
+    if not mailbox.claim(f"data/{group}"):
         found = _wait(mailbox, group)
         try:
             return _map(found) if found else load()

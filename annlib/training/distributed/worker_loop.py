@@ -105,8 +105,7 @@ def _train(
         load_once=functools.partial(
             sharing.load_once,
             mailbox=mailbox,
-            group=f"{attempt}/{ray.get_runtime_context().get_node_id()}",
-            local_rank=place.get_local_rank(),
+            attempt=attempt,
             local_world_size=place.get_local_world_size(),
         ),
         check_storage=storage.check,
