@@ -17,7 +17,7 @@ from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
 from annlib.errors import AnnlibError, ClusterError, ConfigError, StorageError, TrainingError, last_line
 from annlib.reporting.report import write_report
-from annlib.reporting.terminal import RunDisplay, metrics_table
+from annlib.reporting.terminal import RunDisplay, metrics_table, print_line
 from annlib.training import checkpoint
 from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
 from annlib.training.final_metrics import final_metrics
@@ -50,7 +50,7 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     """
     config = workload.settled(config)
     try:
-        with storage_news(lambda line: _print_line(console, line)), open_run_storage(config) as storage:
+        with storage_news(lambda line: print_line(console, line)), open_run_storage(config) as storage:
             return _train(config, workload, storage, console)
     except OSError as error:
         # Workers wait for a storage that is away; what the driver writes at the start and the end is not worth that.
@@ -82,14 +82,14 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
             write_report(run, workload_description=workload.description, config_class=workload.config_class)
         console.print(f"run {config.name} is finished: {num_done} epochs are done", highlight=False)
         _print_metrics(console, finished)
-        _print_line(console, config.location)
+        print_line(console, config.location)
         return 0
     notes = data.notes
     for note in notes:
-        _print_line(console, note)
+        print_line(console, note)
     del data
     for path in damaged:
-        _print_line(console, f"checkpoint {path} is damaged and is passed over")
+        print_line(console, f"checkpoint {path} is damaged and is passed over")
     if resumed is not None:
         console.print(f"resuming after {resumed}", highlight=False)
     elif damaged:
@@ -116,11 +116,6 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
             else:
                 result = _train_here(config, workload, storage, display, interrupts)
         return _finish(config, workload, run, {**result, "notes": notes}, interrupts, console)
-
-
-def _print_line(console: Console, line: str) -> None:
-    """Prints a line that holds names or messages of others as it is."""
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _prepare_devices(config: RunConfig) -> None:
@@ -199,15 +194,13 @@ def _finish(
             highlight=False,
             soft_wrap=True,
         )
-        _print_line(console, config.location)
+        print_line(console, config.location)
         return EXIT_SIGNAL + interrupts[0]
     if result["loading_problem"]:
-        console.print(
+        print_line(
+            console,
             f"this model will not be loaded again: {result['loading_problem']} A class needs "
             "@keras.saving.register_keras_serializable() and a get_config.",
-            highlight=False,
-            markup=False,
-            soft_wrap=True,
         )
     metrics = final_metrics(config, result)
     # Before the pictures, which take longer than many a training.
@@ -218,7 +211,7 @@ def _finish(
     write_atomically(run.metrics, json.dumps(metrics, indent=2).encode())
     write_report(run, workload_description=workload.description, config_class=workload.config_class)
     run.remove_leftovers()
-    _print_line(console, config.location)
+    print_line(console, config.location)
     return 0
 
 

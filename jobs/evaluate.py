@@ -14,6 +14,7 @@ from annlib.artifacts import check_can_be_written, write_atomically
 from annlib.command import Parser, run_command
 from annlib.evaluation import evaluate_run, figures_tables
 from annlib.loading import open_run
+from annlib.reporting.terminal import print_line
 from annlib.storage import check_storage
 
 
@@ -39,7 +40,7 @@ def main() -> int:
             console.print(table)
         if arguments.json is not None:
             write_atomically(arguments.json, json.dumps(figures, indent=2, allow_nan=False).encode())
-        console.print(check_storage(arguments.run), highlight=False, soft_wrap=True)
+        print_line(console, check_storage(arguments.run))
         return 0
 
     return run_command(command)

@@ -13,6 +13,7 @@ from annlib.loading import open_run
 from annlib.prediction.inputs import InputFile, find_inputs
 from annlib.prediction.output import REJECTED, Output, Record, model_version
 from annlib.prediction.predictor import Predictor, Result
+from annlib.reporting.terminal import print_line
 from annlib.storage import check_storage, is_remote
 
 # Between two lines of progress, in seconds.
@@ -70,7 +71,7 @@ def predict_files(
     done, changed = ({}, []) if overwrite else _find_done(files, target, model)
     target.create()
     left = [file for file in files if file.name not in done]
-    _tell(console, f"{len(files):,} files, {len(done):,} of them done before, {len(changed):,} changed since")
+    print_line(console, f"{len(files):,} files, {len(done):,} of them done before, {len(changed):,} changed since")
     tally = _Tally(files, done, max_bad_rows, console, error_console)
     try:
         # Closed after an error too: then Ray has ended, and the error stream is the terminal's again.
@@ -152,30 +153,30 @@ class _Tally:
         if result.num_rejected:
             total = result.num_rows + result.num_rejected
             rows = f"{result.num_rejected:,} of {total:,} rows are set aside"
-            _tell(self._console, f"{result.name}: {rows}, the first: {result.first_rejected}")
+            print_line(self._console, f"{result.name}: {rows}, the first: {result.first_rejected}")
             self._num_rejected += result.num_rejected
             self._check_rejected()
         if time.monotonic() - self._last_line >= LINE_EVERY_S:
             self._last_line = time.monotonic()
             num_done = self._num_before + len(self._results) + len(self.failures)
-            _tell(self._console, f"{num_done:,} of {self._num_files:,} files  {self._speed()}")
+            print_line(self._console, f"{num_done:,} of {self._num_files:,} files  {self._speed()}")
 
     def tell_failures(self) -> None:
         """Tells of the files that were left out, a line each."""
         for failure in self.failures:
-            _tell(self._error_console, f"error: {' '.join(failure.split())}")
+            print_line(self._error_console, f"error: {' '.join(failure.split())}")
         if self.failures:
-            _tell(self._error_console, f"error: {len(self.failures):,} of {self._num_files:,} files were left out")
+            print_line(self._error_console, f"error: {len(self.failures):,} of {self._num_files:,} files were left out")
 
     def tell_all(self, seconds: float, output: str) -> None:
         """Tells of all files."""
         num_rows = sum(result.num_rows for result in self._results)
-        _tell(self._console, f"predicted {num_rows:,} rows of {len(self._results):,} files in {seconds:.1f} s")
+        print_line(self._console, f"predicted {num_rows:,} rows of {len(self._results):,} files in {seconds:.1f} s")
         if num_rows:
-            _tell(self._console, self._speed())
+            print_line(self._console, self._speed())
         if self._num_rejected:
-            _tell(self._console, f"{self._num_rejected:,} rows are set aside, see {output}/{REJECTED}")
-        _tell(self._console, output)
+            print_line(self._console, f"{self._num_rejected:,} rows are set aside, see {output}/{REJECTED}")
+        print_line(self._console, output)
 
     def _check_rejected(self) -> None:
         if self._max_bad_rows is not None and self._num_rejected > self._max_bad_rows:
@@ -190,7 +191,3 @@ class _Tally:
         num_rows = sum(result.num_rows for result in self._results)
         share = sum(result.model_s for result in self._results) / sum(result.seconds for result in self._results)
         return f"{num_rows / (ended - begun):,.0f} rows/s without start-up; {share:.0%} of the time is the model's"
-
-
-def _tell(console: Console, line: str) -> None:
-    console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -10,6 +10,7 @@ from annlib.loading import open_run
 from annlib.prediction.inputs import is_many
 from annlib.prediction.many_files import predict_files
 from annlib.prediction.one_file import predict_file
+from annlib.reporting.terminal import print_line
 
 
 def predict(
@@ -48,5 +49,5 @@ def predict(
     began = time.perf_counter()
     num_samples = predict_file(open_run(run), Path(source), Path(output), overwrite=overwrite)
     console.print(f"predicted {num_samples:,} samples in {time.perf_counter() - began:.1f} s", highlight=False)
-    console.print(str(Path(output).absolute()), soft_wrap=True, highlight=False, markup=False)
+    print_line(console, str(Path(output).absolute()))
     return 0

@@ -72,6 +72,11 @@ class RunDisplay:
         self._console.print(line, soft_wrap=True, highlight=False)
 
 
+def print_line(console: Console, line: str) -> None:
+    """Prints a line that holds paths, names or messages of others as it is, on one line however long."""
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     """Returns the final metrics as a table, a row a split."""
     names = list(next(iter(metrics.values())))

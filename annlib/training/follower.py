@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from annlib.artifacts import RunDirectory
-from annlib.reporting.terminal import RunDisplay
+from annlib.reporting.terminal import RunDisplay, print_line
 from annlib.training import attempts
 
 
@@ -61,4 +61,4 @@ class Follower:
         attempts.note(self._run, message)
 
     def _print(self, line: str) -> None:
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(self._console, line)

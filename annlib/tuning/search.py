@@ -17,6 +17,7 @@ from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.errors import ConfigError, StorageError
 from annlib.loading import import_keras
+from annlib.reporting.terminal import print_line
 from annlib.reporting.trials import summarize
 from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
 from annlib.training.run_storage import open_run_storage
@@ -47,7 +48,7 @@ def tune(search: Search, *, console: Console) -> int:
         _check_directory(directory, search)
         data = search.workload.load(config)
         for note in data.notes:
-            console.print(note, highlight=False, markup=False, soft_wrap=True)
+            print_line(console, note)
         _check_metric(search, data)
         del data
         configs = _configs(search, console)
@@ -56,7 +57,7 @@ def tune(search: Search, *, console: Console) -> int:
             if received:
                 return _interrupted(search, configs, records, received, console)
         results.finish(search, configs, records, directory, console)
-        console.print(config.location, highlight=False, soft_wrap=True)
+        print_line(console, config.location)
     return 0
 
 
@@ -190,5 +191,5 @@ def _interrupted(
         highlight=False,
         soft_wrap=True,
     )
-    console.print(search.config.location, highlight=False, soft_wrap=True)
+    print_line(console, search.config.location)
     return EXIT_SIGNAL + received[0]

@@ -38,10 +38,11 @@ def load_once(load: Callable[[], Dataset], mailbox: Mailbox, *, attempt: int, lo
     Raises:
         Exception: what `load` raises.
     """
-    if local_world_size == 1:
+    # Memory that has no name, and processes in /proc, are Linux'.
+    if local_world_size == 1 or not hasattr(os, "memfd_create"):
         return load()
     # Who sees the same processes. Ray's own ranks do not tell where several of its nodes are on one machine.
-    group = f"{attempt}/{socket.gethostname()}/{os.readlink('/proc/self/ns/pid') if os.path.exists('/proc') else ''}"
+    group = f"{attempt}/{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
     if not mailbox.claim(f"data/{group}"):
         found = _wait(mailbox, group)
         try:
@@ -53,7 +54,7 @@ def load_once(load: Callable[[], Dataset], mailbox: Mailbox, *, attempt: int, lo
     try:
         data = load()
         # What is on disk is shared already.
-        if not isinstance(data.train, StreamedSplit) and hasattr(os, "memfd_create"):
+        if not isinstance(data.train, StreamedSplit):
             place = _share(data)
     finally:
         mailbox.put(f"data/{group}", place)

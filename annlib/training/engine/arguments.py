@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from annlib.errors import ConfigError, DataError
-from annlib.training.engine.compilation import is_distributed
+from annlib.training.engine.compilation import is_distributed, overrides
 
 # Keras' callbacks that write files, which one worker of several does.
 _WRITERS = (keras.callbacks.ModelCheckpoint, keras.callbacks.TensorBoard, keras.callbacks.CSVLogger)
@@ -31,8 +31,7 @@ def check_targets(model: keras.Model, data: tuple[Any, ...]) -> None:
     """Raises DataError where Keras' own step computes a loss of targets, and there are none."""
     if len(data) > 1 or model._compile_loss is None:
         return
-    names = ("train_step", "test_step", "compute_loss")
-    if all(getattr(type(model), name) is getattr(keras.Model, name) for name in names):
+    if not overrides(model, keras.Model, "train_step", "test_step", "compute_loss"):
         raise DataError(
             f"y is missing: expected targets for the loss of {model.name}, received x alone. Pass y, or compile the "
             "model without a loss where its layers add one."

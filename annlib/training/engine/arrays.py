@@ -150,10 +150,11 @@ def _in_memory_map(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
     if not isinstance(memory, mmap.mmap) or not is_plain or array.ctypes.data % _ALIGNMENT:
         return None
     whole = np.frombuffer(memory, np.uint8)
+    if not whole.flags.writeable:
+        return None
     offset = array.ctypes.data - whole.ctypes.data
-    return (
-        whole[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape) if whole.flags.writeable else None
-    )
+    writable: np.ndarray[Any, Any] = whole[offset : offset + array.nbytes].view(array.dtype).reshape(array.shape)
+    return writable
 
 
 def _check_lengths(parts: list[Tensors | None]) -> None:

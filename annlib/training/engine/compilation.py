@@ -122,6 +122,11 @@ def has_gpu() -> bool:
     return bool(tf.config.list_logical_devices("GPU"))
 
 
+def overrides(instance: Any, base: type, *names: str) -> bool:
+    """Tells whether one of these methods is not that of Keras' class, be it of a subclass or put on the instance."""
+    return any(getattr(getattr(instance, name), "__func__", None) is not getattr(base, name) for name in names)
+
+
 def is_distributed(model: keras.Model) -> bool:
     """Tells whether the model was created in the scope of a `tf.distribute.Strategy`."""
     return not isinstance(model.distribute_strategy, type(_DEFAULT_STRATEGY))

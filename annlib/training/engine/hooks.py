@@ -1,11 +1,12 @@
 """What a model's callbacks need, which decides how much one call of the compiled function does."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import keras
 import numpy as np
 
+from annlib.training.engine.compilation import overrides
 from annlib.training.engine.packed_logs import Logs
 
 # These look at the logs alone.
@@ -56,7 +57,8 @@ def warn_of_batch_hooks(callbacks: keras.callbacks.CallbackList) -> None:
     """Warns where a callback of the user's own may count on being called after each batch."""
     for callback in callbacks.callbacks:
         is_own = type(callback).__module__.split(".")[0] not in ("keras", "annlib")
-        if (is_own or type(callback) is keras.callbacks.LambdaCallback) and _overrides(callback, _BATCH_HOOKS):
+        is_own = is_own or type(callback) is keras.callbacks.LambdaCallback
+        if is_own and overrides(callback, keras.callbacks.Callback, *_BATCH_HOOKS):
             warnings.warn(
                 f"{type(callback).__name__} has batch hooks: annlib calls them after chunks of steps, not after each "
                 "batch. What it changes for every batch, such as a learning rate, belongs into the optimizer.",
@@ -78,15 +80,7 @@ def _acts_before_validation(callback: keras.callbacks.Callback) -> bool:
         return False
     if hasattr(callback, "acts_before_validation"):
         return bool(callback.acts_before_validation)
-    return _overrides(callback, _BETWEEN)
-
-
-def _overrides(callback: keras.callbacks.Callback, hooks: Sequence[str]) -> bool:
-    return any(
-        # LambdaCallback puts functions on the instance.
-        getattr(getattr(callback, name), "__func__", None) is not getattr(keras.callbacks.Callback, name)
-        for name in hooks
-    )
+    return overrides(callback, keras.callbacks.Callback, *_BETWEEN)
 
 
 def with_test_hooks(callbacks: keras.callbacks.CallbackList, num_steps: int, evaluate: Callable[[], Logs]) -> Logs:

@@ -1,12 +1,13 @@
 """One step of a model on one device: Keras' own `train_step` and `test_step`, kept inside the compiled loop."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from annlib.training.engine.arrays import Tensors, as_keras, types_of_rows
-from annlib.training.engine.compilation import has_gpu
+from annlib.training.engine.compilation import has_gpu, overrides
 from annlib.training.engine.packed_logs import flat
 
 # What TensorFlow's kernels take rows of on a GPU. All data of another type, such as uint8, would travel to the CPU for
@@ -24,19 +25,16 @@ class LocalStep:
 
     def __init__(self, model: keras.Model, *, training: bool) -> None:
         self._model = model
-        self._step = model.train_step if training else model.test_step
-        names = ("train_step" if training else "test_step", "compute_metrics")
-        self._is_overridden = any(
-            getattr(getattr(model, name), "__func__", None) is not getattr(keras.Model, name) for name in names
-        )
+        name = "train_step" if training else "test_step"
+        self._step = getattr(model, name)
+        self._is_overridden = overrides(model, keras.Model, name, "compute_metrics")
         self._last_logs: dict[str, tf.Variable] | None = None
 
     def prepare(self, data: tuple[Tensors, ...]) -> None:
         """Makes room for what a user's own step returns, which need not be the model's metrics."""
         if not self._is_overridden or self._last_logs is not None:
             return
-        step = tf.function(self._step, autograph=False)
-        logs = flat(step.get_concrete_function(as_keras(types_of_rows(data))).structured_outputs)
+        logs = flat(trace_step(self._step, data).structured_outputs)
         self._last_logs = {name: tf.Variable(tf.zeros(t.shape, t.dtype)) for name, t in logs.items()}
 
     def reset(self) -> None:
@@ -56,6 +54,11 @@ class LocalStep:
         if self._last_logs is None or set(self._last_logs) == set(metrics):
             return metrics
         return {name: variable.read_value() for name, variable in self._last_logs.items()}
+
+
+def trace_step(step: Callable[[Any], Any], data: tuple[Tensors, ...]) -> Any:
+    """Returns the concrete function of a model's step; variables that it creates are there after it."""
+    return tf.function(step, autograph=False).get_concrete_function(as_keras(types_of_rows(data)))
 
 
 def take_rows(

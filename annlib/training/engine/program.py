@@ -13,8 +13,8 @@ import keras
 import tensorflow as tf
 
 from annlib.training.engine.arrays import Tensors, as_keras, num_rows, types_of_rows
-from annlib.training.engine.compilation import Compilation, Compiled, choose_compilation, is_distributed
-from annlib.training.engine.local import LocalStep
+from annlib.training.engine.compilation import Compilation, Compiled, choose_compilation, is_distributed, overrides
+from annlib.training.engine.local import LocalStep, trace_step
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.packed_logs import Logs, PackedLogs
 from annlib.training.engine.replicated import ReplicatedStep
@@ -202,9 +202,10 @@ def build(model: keras.Model, data: Data, *, training: bool = True) -> None:
         training: False where the model is evaluated alone.
     """
     name = "train_step" if training else "test_step"
-    traces = getattr(type(model), name) is not getattr(keras.Model, name) and not is_distributed(model)
-    if traces and type(model).call is keras.Model.call and not model.run_eagerly:
-        _build_by_tracing(model, name, data)
+    # A step of the model's own, such as that of a GAN, which has no `call`.
+    can_trace = overrides(model, keras.Model, name) and not is_distributed(model)
+    if can_trace and not overrides(model, keras.Model, "call") and not model.run_eagerly:
+        trace_step(getattr(model, name), data)
         return
     spec = keras.tree.map_structure(lambda t: keras.KerasTensor((None, *t.shape[1:]), t.dtype.name), data)
     with model.distribute_strategy.scope():
@@ -213,15 +214,10 @@ def build(model: keras.Model, data: Data, *, training: bool = True) -> None:
         except RuntimeError:
             if model.run_eagerly:
                 _build_eagerly(model, data)
-            elif traces:
-                _build_by_tracing(model, name, data)
+            elif can_trace:
+                trace_step(getattr(model, name), data)
             else:
                 raise
-
-
-def _build_by_tracing(model: keras.Model, name: str, data: Data) -> None:
-    """Creates what a step of the model's own uses, such as that of a GAN, which has no `call`."""
-    tf.function(getattr(model, name), autograph=False).get_concrete_function(as_keras(types_of_rows(data)))
 
 
 def _build_eagerly(model: keras.Model, data: Data) -> None:
