@@ -43,6 +43,10 @@ def serve(storage: str, *, port: int) -> int:
             events.fetch()
         except OSError as error:
             raise unreadable(location, error) from None
+        if events.is_empty:
+            print(  # noqa: T201
+                f"{location} holds no TensorBoard events yet: the page is empty until a run writes some.", flush=True
+            )
         with _tensorboard(directory, port) as server:
             while server.poll() is None:
                 time.sleep(FETCH_EVERY_S)
@@ -59,6 +63,11 @@ class _Events:
         self._remote = remote
         self._directory = directory
         self._sizes: dict[str, int] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing was fetched yet."""
+        return not self._sizes
 
     def fetch(self) -> None:
         """Fetches what has come or grown; event files only grow."""

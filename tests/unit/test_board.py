@@ -58,3 +58,13 @@ def test_a_store_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("annlib.storage.Remote.list", fail)
     with pytest.raises(StorageError, match=r"^s3://bucket/runs cannot be read: .* received no answer\."):
         serve("s3://bucket/runs", port=0)
+
+
+def test_a_prefix_without_events_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("annlib.storage.Remote.list", lambda _: {"run/model.keras": 5})
+    # What serves ends at once.
+    monkeypatch.setattr("sys.executable", "/bin/true")
+    assert serve("s3://bucket/runs", port=0) == 0
+    assert capsys.readouterr().out == (
+        "s3://bucket/runs holds no TensorBoard events yet: the page is empty until a run writes some.\n"
+    )
