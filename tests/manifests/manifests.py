@@ -16,6 +16,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "k8s"
 OVERLAYS = sorted(path.parent.name for path in K8S.glob("overlays/*/kustomization.yaml"))
+# These hold a RayJob alone, and are applied where overlays/cpu is.
+BESIDE_A_RUN = ("evaluate", "predict")
 COMPONENTS = sorted(path.parent.name for path in K8S.glob("components/*/kustomization.yaml"))
 
 # Which components are tried on which overlay, besides the overlays themselves.
@@ -72,11 +74,15 @@ def _kustomize(directory: Path) -> Manifests:
 
 @functools.cache
 def _build(overlay: str) -> Manifests:
-    return _kustomize(K8S / "overlays" / overlay)
+    documents = _kustomize(K8S / "overlays" / overlay)
+    if overlay in BESIDE_A_RUN:
+        assert [document["kind"] for document in documents] == ["RayJob"]
+        documents.extend(document for document in _build("cpu") if document["kind"] != "RayJob")
+    return documents
 
 
 def build(overlay: str) -> Manifests:
-    """Returns the documents of an overlay."""
+    """Returns the documents of an overlay, with those that it finds in the namespace."""
     return _build(overlay).copy()
 
 

@@ -17,6 +17,8 @@ pids=$(drivers)
 # shellcheck disable=SC2086 # one word a process
 [ -z "$pids" ] || kill -TERM $pids 2>/dev/null
 for ((waited = 0; waited < WAIT_S; waited++)); do
-  [ -n "$(drivers)" ] || exit 0
+  [ -n "$(drivers)" ] || break
   sleep 1
 done
+# Ray sends the end of the log to the submitter, which takes a log that is cut for a failure, and would be started again.
+[ -z "$pids" ] || sleep 3
