@@ -42,9 +42,10 @@ def fit(
 ) -> keras.callbacks.History:
     """Trains a compiled Keras model as `keras.Model.fit` does, with the same losses and metrics, faster.
 
-    Batch hooks of callbacks are called at the boundaries of chunks of steps, as Keras does with
-    `steps_per_execution`. A model created in the scope of a `tf.distribute.Strategy` is trained on all its replicas;
-    every worker passes the whole of x and y and works on its rows of each global batch.
+    Half a second of steps is one call. Where a callback counts on its batch hooks, such as one of the user's own that
+    has some, a call is one step, or `steps_per_execution` of them, as in Keras. A model created in the scope of a
+    `tf.distribute.Strategy` is trained on all its replicas; every worker passes the whole of x and y and works on its
+    rows of each global batch.
 
     Args:
         model: a compiled Keras 3 model, built or not, on the TensorFlow backend.

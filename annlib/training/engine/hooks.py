@@ -1,6 +1,5 @@
 """What a model's callbacks need, which decides how much one call of the compiled function does."""
 
-import warnings
 from collections.abc import Callable
 
 import keras
@@ -53,17 +52,18 @@ def _greater(value: float, best: float) -> bool:
     return _less(best, value)
 
 
-def warn_of_batch_hooks(callbacks: keras.callbacks.CallbackList) -> None:
-    """Warns where a callback of the user's own may count on being called after each batch."""
-    for callback in callbacks.callbacks:
-        is_own = type(callback).__module__.split(".")[0] not in ("keras", "annlib")
-        is_own = is_own or type(callback) is keras.callbacks.LambdaCallback
-        if is_own and overrides(callback, keras.callbacks.Callback, *_BATCH_HOOKS):
-            warnings.warn(
-                f"{type(callback).__name__} has batch hooks: annlib calls them after chunks of steps, not after each "
-                "batch. What it changes for every batch, such as a learning rate, belongs into the optimizer.",
-                stacklevel=2,
-            )
+def count_batches(callbacks: keras.callbacks.CallbackList) -> bool:
+    """Tells whether a callback counts on being called for each batch; the progress bar, for one, does not."""
+    return any(_counts_batches(callback) for callback in callbacks.callbacks)
+
+
+def _counts_batches(callback: keras.callbacks.Callback) -> bool:
+    # Those of Keras that act within an epoch: ModelCheckpoint and BackupAndRestore, TensorBoard.
+    if any(getattr(callback, name, "epoch") != "epoch" for name in ("save_freq", "update_freq")):
+        return True
+    is_own = type(callback).__module__.split(".")[0] not in ("keras", "annlib")
+    is_own = is_own or type(callback) is keras.callbacks.LambdaCallback
+    return is_own and overrides(callback, keras.callbacks.Callback, *_BATCH_HOOKS)
 
 
 def act_before_validation(callbacks: keras.callbacks.CallbackList) -> bool:

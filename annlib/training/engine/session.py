@@ -17,9 +17,9 @@ from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.hooks import (
     act_before_validation,
     compare_without_tensorflow,
+    count_batches,
     react_to_logs,
     read_logs_alone,
-    warn_of_batch_hooks,
     with_test_hooks,
 )
 from annlib.training.engine.options import StepOptions
@@ -28,7 +28,7 @@ from annlib.training.engine.program import Data, build, evaluation_program, trai
 from annlib.training.engine.replicated import inner_optimizer
 from annlib.training.engine.sources import Source, StreamedData, bind_evaluation, num_samples
 
-# Python (progress, batch callbacks, Ctrl-C) is met about this often within a long epoch.
+# Python (progress, callbacks, Ctrl-C) is met about this often within a long epoch.
 CHUNK_S = 0.5
 # Steps of a model's first chunks, after which its speed is known: few, for a step may take a second.
 FIRST_CHUNK_STEPS = 8
@@ -61,6 +61,7 @@ class Session:
         self._max_epochs = 1
         self._validates_at_once = False
         self._num_validation_steps = 0
+        self._counts_batches = False
         self._compiled = False
         self._step_s: float | None = None
 
@@ -68,7 +69,7 @@ class Session:
         """Builds the model and chooses how its epochs run; the callbacks are told from now on."""
         build(self.model, self._source.sample)
         self._callbacks = callbacks
-        warn_of_batch_hooks(callbacks)
+        self._counts_batches = self._on_any_replica(count_batches(callbacks))
         rows = self._validation_batch_size or evaluation_batch_size(self.model, self._batch_size)
         at_once: Data | None = None
         validation = self._validation
@@ -188,13 +189,17 @@ class Session:
 
     def should_stop(self) -> bool:
         """Tells whether a callback asked to stop; all workers get the same answer, so that none waits for another."""
-        if not self._is_distributed:
-            return bool(self.model.stop_training)
-        votes = sum_over_replicas(self.model.distribute_strategy, [float(self.model.stop_training)])
-        self.model.stop_training = votes[0] > 0
+        self.model.stop_training = self._on_any_replica(self.model.stop_training)
         return bool(self.model.stop_training)
 
+    def _on_any_replica(self, value: bool) -> bool:
+        if not self._is_distributed:
+            return bool(value)
+        return sum_over_replicas(self.model.distribute_strategy, [float(value)])[0] > 0
+
     def _chunk_steps(self) -> int:
+        if self._counts_batches:
+            return int(self.model.steps_per_execution)
         if self._step_s is None:
             return FIRST_CHUNK_STEPS
         return max(1, round(CHUNK_S / self._step_s))

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -290,27 +291,50 @@ def test_metrics_of_outputs_of_one_number_are_those_of_keras() -> None:
 
 
 class Warmup(keras.callbacks.Callback):
+    """Changes the learning rate for each batch, keeps the losses, and stops within the second epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.losses: list[tuple[int, float]] = []
+
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        self.model.optimizer.learning_rate = 0.001 * batch
+        self.model.optimizer.learning_rate = 0.01 * (batch + 1)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.losses.append((batch, logs["loss"]))
+        self.model.stop_training = len(self.losses) == 6
+
+
+@pytest.mark.parametrize("steps_per_execution", [1, 2])
+def test_a_callback_with_batch_hooks_has_them_called_as_by_keras(steps_per_execution: int) -> None:
+    ours, theirs = Warmup(), Warmup()
+    model, reference = (dense(steps_per_execution=steps_per_execution) for _ in range(2))
+    annlib.fit(model, X, Y, **ARGUMENTS, callbacks=[ours])
+    reference.fit(X, Y, **ARGUMENTS, callbacks=[theirs])
+    assert len(ours.losses) == {1: 6, 2: 4}[steps_per_execution]
+    np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-5)
+    for weight, expected in zip(model.get_weights(), reference.get_weights(), strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    "callback", [Warmup(), keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)]
-)
-def test_a_callback_that_may_count_on_every_batch_is_told(callback: keras.callbacks.Callback) -> None:
-    with pytest.warns(UserWarning, match=f"{type(callback).__name__} has batch hooks: annlib calls them after chunks"):
-        annlib.fit(dense(), X, Y, **ARGUMENTS, callbacks=[callback])
-
-
-@pytest.mark.parametrize(
-    "callback",
+    "write",
     [
-        keras.callbacks.TerminateOnNaN(),
-        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
-        keras.callbacks.Callback(),
+        lambda path: keras.callbacks.ModelCheckpoint(f"{path}/{{epoch}}-{{batch}}.weights.h5", save_freq=3),
+        lambda path: keras.callbacks.LambdaCallback(
+            on_train_batch_end=lambda batch, logs: (path / f"{batch}.txt").write_text(f"{logs['loss']:.4f}")
+        ),
     ],
 )
-def test_other_callbacks_are_not(callback: keras.callbacks.Callback) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        annlib.fit(dense(), X, Y, **ARGUMENTS, callbacks=[callback])
+def test_what_is_written_for_batches_is_what_keras_writes(
+    write: Callable[[Path], keras.callbacks.Callback], tmp_path: Path
+) -> None:
+    (tmp_path / "ours").mkdir()
+    (tmp_path / "theirs").mkdir()
+    annlib.fit(dense(), X, Y, **ARGUMENTS, callbacks=[write(tmp_path / "ours")])
+    dense().fit(X, Y, **ARGUMENTS, callbacks=[write(tmp_path / "theirs")])
+    ours, theirs = (sorted(path.name for path in (tmp_path / side).iterdir()) for side in ("ours", "theirs"))
+    assert ours == theirs
+    assert theirs
+    for path in (tmp_path / "ours").glob("*.txt"):
+        assert path.read_text() == (tmp_path / "theirs" / path.name).read_text()
