@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from annlib.errors import ConfigError
+from annlib.training.engine.compilation import overrides
 
 PREDICT_BATCH_SIZE = 1024
 # Values of one layer for one batch of a validation: 4 MB in float32.
@@ -33,7 +34,7 @@ def evaluation_batch_size(model: keras.Model, batch_size: int) -> int:
 
 def _counts_row_by_row(model: keras.Model) -> bool:
     """Tells whether loss and metrics are means over the rows for sure, however those are put into batches."""
-    if type(model).test_step is not keras.Model.test_step:
+    if overrides(model, keras.Model, "test_step"):
         return False
     compiled_loss, compiled_metrics = model._compile_loss, model._compile_metrics
     layers = model._flatten_layers(include_self=False)

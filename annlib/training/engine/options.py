@@ -6,6 +6,7 @@ import keras
 
 from annlib.config import Compression
 from annlib.errors import ConfigError
+from annlib.training.engine.compilation import overrides
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class StepOptions:
 
     def check(self, model: keras.Model) -> None:
         """Raises ConfigError where the model cannot be trained so."""
-        if self.gradient_accumulation > 1 and type(model).train_step is not keras.Model.train_step:
+        if self.gradient_accumulation > 1 and overrides(model, keras.Model, "train_step"):
             raise ConfigError(
                 f"{type(model).__name__} has a train_step of its own: expected the standard one with "
                 f"gradient_accumulation={self.gradient_accumulation}. Leave it out."

@@ -18,6 +18,7 @@ from annlib.training.engine import lookups
 from annlib.training.engine.arrays import Tensors, num_rows
 from annlib.training.engine.batching import common_reduction
 from annlib.training.engine.collectives import all_reduce
+from annlib.training.engine.compilation import overrides
 from annlib.training.engine.local import take_rows
 from annlib.training.engine.options import StepOptions
 
@@ -44,7 +45,7 @@ class ReplicatedStep:
         self, model: keras.Model, *, training: bool, batch_size: int, options: StepOptions = _DEFAULT_OPTIONS
     ) -> None:
         name = "train_step" if training else "test_step"
-        if getattr(type(model), name) is not getattr(keras.Model, name):
+        if overrides(model, keras.Model, name):
             raise ConfigError(
                 f"{type(model).__name__} has a {name} of its own: expected the standard one under a distribution "
                 "strategy, where annlib splits the step between the workers. Train it in one process (--num-workers 0)."
@@ -185,7 +186,13 @@ class ReplicatedStep:
             count = keras.tree.flatten(batch)[0].shape[0]
             # The tracker multiplies by the rows and divides by the sum of all rows in the end.
             model._loss_tracker.update_state(loss * (size / count), sample_weight=count)
-            model.compute_metrics(x, y, y_pred, sample_weight)
+            logs = model.compute_metrics(x, y, y_pred, sample_weight)
+            if lost := set(logs) - set(model.get_metrics_result()):
+                raise ConfigError(
+                    f"compute_metrics of {type(model).__name__} returns {', '.join(sorted(lost))}, of no metric: "
+                    "expected, under a distribution strategy, values of metrics alone, which annlib sums over the "
+                    "workers. Keep it in a keras.metrics.Mean, or train in one process (--num-workers 0)."
+                )
             if self._training:
                 loss = model.optimizer.scale_loss(loss)
         return scope, loss

@@ -13,7 +13,7 @@ from annlib.errors import NonFiniteLossError
 from annlib.training.engine.ahead import EpochsAhead
 from annlib.training.engine.batching import evaluation_batch_size
 from annlib.training.engine.collectives import sum_over_replicas
-from annlib.training.engine.compilation import is_distributed
+from annlib.training.engine.compilation import is_distributed, overrides
 from annlib.training.engine.hooks import (
     act_before_validation,
     compare_without_tensorflow,
@@ -54,7 +54,7 @@ class Session:
         self._validation_batch_size = validation_batch_size
         self._options = options
         self._is_distributed = is_distributed(model)
-        self._has_own_step = type(model).train_step is not keras.Model.train_step
+        self._has_own_step = overrides(model, keras.Model, "train_step")
         self._callbacks: keras.callbacks.CallbackList
         self._evaluation: Callable[[], Callable[[], Logs]]
         self._ahead: EpochsAhead | None = None

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -32,4 +33,18 @@ def test_what_replicas_cannot_do_is_one_line(
         model = keras.Sequential([keras.Input((2,)), layer(), layers.Dense(1)])
         model.compile(optimizer(), loss="mse")
     with pytest.raises(ConfigError, match=message):
+        annlib.fit(model, np.ones((4, 2), np.float32), np.ones((4, 1), np.float32), verbose=0)
+
+
+class OwnMetrics(keras.Model):
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        return {**super().compute_metrics(x, y, y_pred, sample_weight), "bias": keras.ops.mean(y_pred - y)}
+
+
+def test_a_value_that_is_of_no_metric_is_one_line() -> None:
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        inputs = keras.Input((2,))
+        model = OwnMetrics(inputs, layers.Dense(1)(inputs))
+        model.compile("sgd", loss="mse")
+    with pytest.raises(ConfigError, match="compute_metrics of OwnMetrics returns bias, of no metric: expected"):
         annlib.fit(model, np.ones((4, 2), np.float32), np.ones((4, 1), np.float32), verbose=0)
