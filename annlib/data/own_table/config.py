@@ -17,7 +17,7 @@ class TableConfig(RunConfig):
     """A run on a table of the user's own. Lists are written `a,b`, a name with a comma as `"a,b",c`."""
 
     data: str = Field(
-        description="CSV or Parquet: a file, a directory of Parquet files, a glob in quotes, or s3:// or gs:// of these"
+        description="CSV or Parquet: a file, a directory of them, a glob in quotes, or s3:// or gs:// of these"
     )
     target: Names = Field(min_length=1, description="column to predict; several columns of 0 and 1 are labels")
     features: Names | None = Field(default=None, description="columns to predict from (default: all others)")

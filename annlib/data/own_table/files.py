@@ -24,8 +24,8 @@ def read_table(pattern: str) -> pa.Table:
     """Reads all files of a pattern into one table; numbers, dates and booleans of CSV files get their types.
 
     Args:
-        pattern: an absolute path or a URI: a file, a directory of Parquet files, or either with `*`, `?`, `[...]`,
-            and `**` for any directories. In a URI, `?` is none of them: `check_storage` takes it for options.
+        pattern: an absolute path or a URI: a file, a directory of such files at any depth, or either with `*`, `?`,
+            `[...]`, and `**` for any directories. In a URI, `?` is none of them: `check_storage` takes it for options.
 
     Raises:
         DataError: nothing is found, a file cannot be read or is of another kind, the files have different columns, a
@@ -54,7 +54,8 @@ def find_files(pattern: str) -> tuple[pyarrow.fs.FileSystem, list[str]]:
         raise DataError(f"--data {pattern} cannot be read: expected files, received: {reason}. Correct it.") from None
     if not paths:
         what = "a file that matches" if any(sign in path for sign in _WILDCARDS) else "a file, or a directory of them,"
-        raise DataError(f"--data {pattern} does not exist: expected {what} ending in .csv or .parquet. Correct it.")
+        state = "holds no table" if _is_directory(files, path) else "does not exist"
+        raise DataError(f"--data {pattern} {state}: expected {what} ending in .csv or .parquet. Correct it.")
     wrong = [found for found in paths if not found.endswith(ENDINGS)]
     if wrong:
         raise DataError(
@@ -72,10 +73,10 @@ def _match(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
     parts = path.split("/")
     fixed = next((index for index, part in enumerate(parts) if any(sign in part for sign in _WILDCARDS)), None)
     if fixed is None:
-        info = files.get_file_info(path)
-        if info.type != pyarrow.fs.FileType.Directory:
-            return [path] if info.type == pyarrow.fs.FileType.File else []
-        parts, fixed = [*parts, "**", "*.parquet"], len(parts)
+        if not _is_directory(files, path):
+            return [path] if files.get_file_info(path).type == pyarrow.fs.FileType.File else []
+        # Beside its tables, a directory may hold anything.
+        return [found for found in _match(files, f"{path.rstrip('/')}/**/*") if found.endswith(ENDINGS)]
     directory = "/".join(parts[:fixed]) or "/"
     # Only as deep as the pattern, for a bucket may be large.
     recursive = fixed < len(parts) - 1
@@ -88,6 +89,10 @@ def _match(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
         for name in found
         if not name.rsplit("/", 1)[-1].startswith((".", "_")) and _fits(name.split("/")[start:], parts[fixed:])
     )
+
+
+def _is_directory(files: pyarrow.fs.FileSystem, path: str) -> bool:
+    return bool(files.get_file_info(path).type == pyarrow.fs.FileType.Directory)
 
 
 def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:

@@ -238,7 +238,8 @@ FILES: dict[str, tuple[dict[str, str], str, list[str]]] = {
         ["'size' mixes numbers and texts", "'big', 'huge' in 2 of 11 rows"],
     ),
     "no Parquet": ({"a.parquet": "hello"}, "a.parquet", ["a.parquet cannot be read", "a Parquet file"]),
-    "a directory of nothing": ({"d/a.txt": "x"}, "d", ["d does not exist"]),
+    "a directory of nothing": ({"d/a.txt": "x"}, "d", ["d holds no table", "a file, or a directory of them"]),
+    "a directory of two kinds": ({"d/a.csv": "x", "d/b.parquet": "x"}, "d", ["d holds CSV and Parquet"]),
 }
 
 

@@ -144,6 +144,17 @@ def test_files_of_a_pattern_are_one_table(load: Any, tmp_path: Path, pattern: st
     assert sorted(all_of(data)) == sorted(np.float32(frame["price"]).tolist())
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_directory_of_csv_files_is_one_table(load: Any, tmp_path: Path, streaming: bool) -> None:
+    frame = table(60)
+    (tmp_path / "d/e").mkdir(parents=True)
+    for place, start in zip(["a", "e/b", "e/c"], (0, 20, 40), strict=True):
+        frame[start : start + 20].to_csv(tmp_path / f"d/{place}.csv", index=False)
+    (tmp_path / "d/README.txt").write_text("What this is.")
+    data = load(tmp_path / "d", streaming=streaming)
+    assert len(data.train) + len(data.validation) + len(data.test) == 60
+
+
 def test_types_that_change_behind_the_first_rows(load: Any, tmp_path: Path) -> None:
     # Types are guessed from the first megabyte.
     sizes = ["1"] * 400_000 + ["2.5", "NA"]
