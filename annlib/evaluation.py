@@ -40,8 +40,9 @@ def evaluate_run(
 
     Returns:
         {"run", "workload", "split", "num_samples", "num_in_figures", "metrics": {name: value}}, the latter as in
-        `metrics.json`, and the figures of `classification_figures` or of `regression_figures`, which of a split on disk
-        are of so many of its samples. Every number is an int, a float or None.
+        `metrics.json`, and the figures of `classification_figures`, of two classes with "roc_auc", or of
+        `regression_figures`; of a split on disk they are of so many of its samples. Every number is an int, a float or
+        None.
 
     Raises:
         StorageError: a file of the run is missing or damaged.
@@ -80,7 +81,10 @@ def evaluate_run(
         return {**figures, **label_figures(part.y, labels, signature.class_names or ())}
     if signature.class_names is not None:
         labels, _ = signature.classify(outputs)
-        return {**figures, **classification_figures(part.y, labels, signature.class_names)}
+        found = classification_figures(part.y, labels, signature.class_names)
+        if len(signature.class_names) == 2:
+            found["roc_auc"] = roc_auc(part.y, signature.output_columns(outputs)[:, -1])
+        return {**figures, **found}
     predicted = signature.output_columns(outputs)
     return {**figures, **regression_figures(part.y, predicted, signature.target_name, signature.target_unit)}
 
@@ -119,6 +123,24 @@ def classification_figures(labels: npt.ArrayLike, predicted: npt.ArrayLike, clas
     columns = precision_recall_fscore_support(true, found, labels=range(len(class_names)), zero_division=0)
     rows = _rows(class_names, columns)
     return {"accuracy": float(accuracy_score(true, found)), "macro": _macro(rows), "classes": rows}
+
+
+def roc_auc(labels: npt.ArrayLike, scores: npt.ArrayLike) -> float | None:
+    """Returns the area under the ROC curve, by scikit-learn.
+
+    It is the chance that a sample of the second class has a higher score than one of the first.
+
+    Args:
+        labels: 0 and 1, shape (n,) or (n, 1).
+        scores: probability of the second class, or another score that grows with it, shape (n,).
+
+    Returns:
+        0 to 1; None where there are samples of one class only.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    true = np.ravel(labels)
+    return float(roc_auc_score(true, scores)) if len(np.unique(true)) == 2 else None
 
 
 def label_figures(labels: npt.ArrayLike, predicted: npt.ArrayLike, names: Sequence[str]) -> Figures:
@@ -201,6 +223,8 @@ def _class_table(figures: Mapping[str, Any]) -> Table:
     total = f"{figures['num_in_figures']:,}"
     table.add_row("macro average", *(_shown(macro[key]) for key in ("precision", "recall", "f1")), total)
     table.add_row("accuracy", "", "", _shown(figures["accuracy"]), total)
+    if "roc_auc" in figures:
+        table.add_row("ROC AUC", "", "", _shown(figures["roc_auc"]), total)
     return table
 
 

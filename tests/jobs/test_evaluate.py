@@ -82,6 +82,8 @@ def test_a_perceptron_is_judged_by_the_sign_of_its_score(setosa: Path) -> None:
     assert figures["accuracy"] == pytest.approx(metrics_of(setosa, "train")["binary_accuracy"], rel=1e-6)
     num_setosa = int(np.sum(data.load("iris").train.y == 0))
     assert [row["support"] for row in figures["classes"]] == [84 - num_setosa, num_setosa]
+    # A line that parts the classes ranks them, too.
+    assert figures["roc_auc"] == figures["accuracy"] == 1
 
 
 def test_a_run_that_was_moved_is_evaluated_where_it_is(digits: Path, tmp_path: Path) -> None:

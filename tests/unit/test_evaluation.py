@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import classification_report, r2_score
 
-from annlib.evaluation import classification_figures, figures_tables, regression_figures
+from annlib.evaluation import classification_figures, figures_tables, regression_figures, roc_auc
 
 COMMON: dict[str, Any] = {
     "run": "/runs/r",
@@ -62,6 +62,21 @@ def test_figures_of_classes_are_those_of_scikit_learns_report() -> None:
 def test_a_class_that_is_never_predicted_makes_no_warning(recwarn: pytest.WarningsRecorder) -> None:
     classification_figures([0, 1], [0, 0], ["a", "b"])
     assert not recwarn.list
+
+
+def test_the_area_under_the_roc_curve_is_that_of_a_count_over_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    true, scores = rng.integers(0, 2, (60, 1)), rng.integers(0, 9, 60) / 8
+    first, second = scores[true[:, 0] == 0], scores[true[:, 0] == 1]
+    higher = np.sign(second[:, np.newaxis] - first) / 2 + 0.5
+    assert roc_auc(true, scores) == pytest.approx(higher.mean())
+
+
+def test_one_class_has_no_roc_curve(recwarn: pytest.WarningsRecorder) -> None:
+    assert roc_auc([1, 1], [0.2, 0.7]) is None
+    assert not recwarn.list
+    text = shown({**COMMON, **classification_figures([1, 1], [0, 1], ["a", "b"]), "roc_auc": None})
+    assert "│ ROC AUC       │           │        │      - │       6 │" in text
 
 
 def test_errors_of_a_regression_are_those_of_numpy() -> None:
