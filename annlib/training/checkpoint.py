@@ -6,10 +6,12 @@ callbacks), and `manifest.json` with the rest and the SHA-256 of all three.
 """
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import uuid
 import zipfile
@@ -36,6 +38,9 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 # What reading a damaged checkpoint raises.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+# A file that is missing. Other numbers are those of a storage that cannot be read now, and say nothing of a checkpoint.
+_MISSING = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+_NAME = re.compile(r"epoch-(\d+)(?:-step-(\d+))?")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,21 +119,35 @@ def save(directory: Path, model: "keras.Model", progress: Progress, *, keep: int
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for old in _newest_first(directory)[keep:]:
+    # The run went on from before newer ones, for they are damaged: they do not count, and go when they are old.
+    known = [found for found in _newest_first(directory) if _place(found) <= _place(path)]
+    for old in known[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return path
 
 
-def restore(directory: Path, model: "keras.Model", identity: dict[str, Any]) -> Progress | None:
+def restore(
+    directory: Path, model: "keras.Model", identity: dict[str, Any], *, place: tuple[int, int] | None = None
+) -> Progress | None:
     """Loads the newest sound checkpoint into a built model; None where there is none.
 
+    Args:
+        directory: that of the run's checkpoints.
+        model: what has been saved.
+        identity: what the checkpoint must have in common with the run.
+        place: epoch and step of the checkpoint to load, which another worker has found sound; None for the newest.
+
     Raises:
-        CheckpointError: the newest sound checkpoint is of another model, data set, seed or hyperparameters.
+        CheckpointError: the checkpoint is of another model, data set, seed or hyperparameters.
+        OSError: the storage cannot be read, or does not show the checkpoint of that place yet.
     """
     for path in _newest_first(directory):
+        if place is not None and _place(path) != place:
+            continue
         try:
             progress, values = _read(path)
         except _DAMAGE as error:
+            _raise_unless_damage(error)
             logger.warning("checkpoint %s is damaged and is passed over: %s", path, error)
             continue
         _check_identity(path, progress.identity, identity)
@@ -141,6 +160,8 @@ def restore(directory: Path, model: "keras.Model", identity: dict[str, Any]) -> 
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         return progress
+    if place is not None:
+        raise OSError(errno.ENOENT, "no sound checkpoint of the epoch and step that rank 0 restored", str(directory))
     return None
 
 
@@ -153,12 +174,14 @@ def find_resumable(directory: Path, identity: dict[str, Any]) -> tuple[Progress 
     Raises:
         CheckpointError: the newest sound checkpoint has another identity, named with the first difference, or is of
             another version of annlib.
+        OSError: the storage cannot be read.
     """
     damaged = []
     for path in _newest_first(directory):
         try:
             progress = _read(path)[0]
-        except _DAMAGE:
+        except _DAMAGE as error:
+            _raise_unless_damage(error)
             damaged.append(path)
             continue
         _check_identity(path, progress.identity, identity)
@@ -235,7 +258,20 @@ def _variables(model: "keras.Model") -> "list[keras.Variable]":
 
 
 def _newest_first(directory: Path) -> list[Path]:
-    return sorted((path for path in directory.glob("epoch-*") if path.is_dir()), reverse=True)
+    found = (path for path in directory.glob("epoch-*") if _NAME.fullmatch(path.name) and path.is_dir())
+    return sorted(found, key=_place, reverse=True)
+
+
+def _place(path: Path) -> tuple[int, int]:
+    """Returns the completed epochs, and the steps of the one after them, that a checkpoint's name tells."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1]), int(match[2] or 0)
+
+
+def _raise_unless_damage(error: Exception) -> None:
+    if isinstance(error, OSError) and error.errno not in _MISSING:
+        raise error
 
 
 def _sha256(path: Path) -> str:

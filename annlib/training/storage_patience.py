@@ -1,4 +1,4 @@
-"""Writing to storage that may be away for a while."""
+"""Writing to storage that may be away for a while, and reading from it."""
 
 import logging
 import time
@@ -17,10 +17,12 @@ class StoragePatience:
 
     Args:
         timeout_s: seconds that writing may fail without a break.
+        reads: for what reads, which training waits for.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, *, reads: bool = False) -> None:
         self._timeout_s = timeout_s
+        self._verbs = ("read", "read", "waits for it") if reads else ("write", "written", "goes on without it")
         self._failing_since: float | None = None
 
     def attempt(self, write: Callable[[], object]) -> bool:
@@ -33,12 +35,13 @@ class StoragePatience:
             write()
         except OSError as error:
             now = time.monotonic()
+            verb, participle, meanwhile = self._verbs
             if self._failing_since is None:
                 self._failing_since = now
-                logger.warning("the storage cannot be written, training goes on without it: %s", error)
+                logger.warning("the storage cannot be %s, training %s: %s", participle, meanwhile, error)
             if now - self._failing_since >= self._timeout_s:
                 raise StorageError(
-                    f"the storage could not be written for {now - self._failing_since:.0f} s: expected to write "
+                    f"the storage could not be {participle} for {now - self._failing_since:.0f} s: expected to {verb} "
                     f"{error.filename or 'a file'}, received {error.strerror or error}. Mend it or make room, then "
                     "start the same command again: it goes on from the last checkpoint. --storage-timeout-s waits "
                     "longer."

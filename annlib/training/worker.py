@@ -26,6 +26,7 @@ from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import Interrupted, RunCallback
 from annlib.training.context import WorkerContext
 from annlib.training.engine import StepOptions, fit, metric_names, predict
+from annlib.training.engine.collectives import sum_over_replicas
 from annlib.training.precision import check_precision
 from annlib.training.split_arguments import arguments_of, evaluate_split, validation_data_of
 from annlib.training.storage_patience import StoragePatience
@@ -68,9 +69,7 @@ def train_worker(
         names = metric_names(model, signature.model_inputs(data.train.x), data.train.y)
         workload.check_monitor(config, names)
     expected = checkpoint.identity(config, data, model)
-    progress = checkpoint.restore(run.checkpoints, model, expected)
-    if progress is None:
-        progress = checkpoint.Progress(epoch=0, history=[], identity=expected)
+    progress = _restore(model, expected, config, context, run)
     best = _best_checkpoint(config, context, run)
     started = time.perf_counter()
     try:
@@ -100,6 +99,31 @@ def train_worker(
         "best": {"epoch": best.best_epoch, config.monitor: best.best},
         "metrics": metrics,
     }
+
+
+def _restore(
+    model: keras.Model, identity: dict[str, Any], config: RunConfig, context: WorkerContext, run: RunDirectory
+) -> checkpoint.Progress:
+    """Loads the newest sound checkpoint, the same on all ranks; returns where the run starts.
+
+    Rank 0 chooses it, for a network file system may show other nodes what was there a minute ago.
+    """
+    storage = StoragePatience(config.storage_timeout_s, reads=True)
+    found: list[checkpoint.Progress | None] = []
+
+    def restore(place: tuple[int, int] | None = None) -> None:
+        found[:] = [checkpoint.restore(run.checkpoints, model, identity, place=place)]
+
+    if context.rank == 0:
+        storage.insist(restore)
+    progress = found[0] if found else None
+    if context.strategy.num_replicas_in_sync > 1:
+        chosen = [0, 0, 0] if progress is None else [1, progress.epoch, progress.step]
+        is_there, epoch, step = (int(value) for value in sum_over_replicas(context.strategy, chosen))
+        if is_there and context.rank != 0:
+            storage.insist(lambda: restore((epoch, step)))
+            progress = found[0]
+    return progress or checkpoint.Progress(epoch=0, history=[], identity=identity)
 
 
 def _best_checkpoint(config: RunConfig, context: WorkerContext, run: RunDirectory) -> BestCheckpoint:

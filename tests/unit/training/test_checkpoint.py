@@ -1,6 +1,7 @@
 """Checkpoints: what is saved comes back exactly; damaged ones are passed over; other runs' ones are refused."""
 
 import dataclasses
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -178,3 +179,54 @@ def test_another_model_is_refused(tmp_path: Path) -> None:
     save(tmp_path, build(), progress(1))
     with pytest.raises(CheckpointError, match="of another model"):
         restore(tmp_path, build(units=6), IDENTITY)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_damaged_checkpoints_take_no_sound_ones_place(tmp_path: Path, keep: int) -> None:
+    model = build()
+    for epoch in (12, 13):
+        checkpoint.save(tmp_path, model, progress(epoch), keep=2)
+    for damaged in tmp_path.iterdir():
+        flip_a_byte(damaged / "state.npz")
+    for epoch in (3, 6, 9):
+        checkpoint.save(tmp_path, model, progress(epoch), keep=keep)
+        restored = restore(tmp_path, build(), IDENTITY)
+        assert restored is not None
+        assert restored.epoch == epoch
+    sound = [f"epoch-{epoch:05d}" for epoch in (3, 6, 9)][-keep:]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*sound, "epoch-00012", "epoch-00013"]
+    # They go when they are old.
+    for epoch in (14, 15):
+        checkpoint.save(tmp_path, model, progress(epoch), keep=keep)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["epoch-00014", "epoch-00015"][-keep:]
+
+
+def test_a_hundred_thousand_epochs_are_newer_than_one_less(tmp_path: Path) -> None:
+    model = build()
+    for epoch in (99_999, 100_000):
+        checkpoint.save(tmp_path, model, Progress(epoch=epoch, history=[], identity=IDENTITY), keep=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-100000"]
+
+
+def test_a_storage_that_cannot_be_read_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, build(), progress(1))
+
+    def stale(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle")
+
+    monkeypatch.setattr(Path, "read_text", stale)
+    for look in (lambda: find_resumable(tmp_path, IDENTITY), lambda: restore(tmp_path, build(), IDENTITY)):
+        with pytest.raises(OSError, match="Stale file handle"):
+            look()
+
+
+def test_a_worker_restores_what_another_one_chose(tmp_path: Path) -> None:
+    model = build()
+    for epoch in (1, 2):
+        save(tmp_path, model, progress(epoch))
+    restored = restore(tmp_path, build(), IDENTITY, place=(1, 0))
+    assert restored is not None
+    assert restored.epoch == 1
+    # It may be visible here a little later.
+    with pytest.raises(OSError, match="no sound checkpoint of the epoch and step that rank 0 restored"):
+        restore(tmp_path, build(), IDENTITY, place=(3, 0))

@@ -68,3 +68,12 @@ def test_insisting_waits_for_the_storage(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_other_errors_are_not_the_storage() -> None:
     with pytest.raises(ZeroDivisionError):
         StoragePatience(10.0).attempt(lambda: 1 // 0)
+
+
+def test_what_cannot_be_read_is_waited_for_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    def stale() -> None:
+        raise OSError(116, "Stale file handle", "/shared/run")
+
+    with pytest.raises(StorageError, match="could not be read for . s: expected to read /shared/run, received Stale"):
+        StoragePatience(0.01, reads=True).insist(stale)
+    assert "the storage cannot be read, training waits for it" in caplog.text
