@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import dataclasses
+import fcntl
 import io
 import json
 import os
@@ -135,6 +136,29 @@ class RunDirectory:
                 f"the run directory {self.path} cannot be written: expected a writable directory, received "
                 f"{error.strerror or error}. Give another --storage, or its permissions or space."
             ) from None
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Keeps other processes of this machine from training the run meanwhile.
+
+        Raises:
+            StorageError: one of them does.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StorageError(
+                    f"the run {self.path} is in use: expected no other process that trains it, received one that does. "
+                    "Wait until it has ended, or give another --name."
+                ) from None
+            except OSError:
+                # A network file system may not lock directories.
+                pass
+            yield
+        finally:
+            os.close(descriptor)
 
     def remove_leftovers(self) -> None:
         """Removes what processes that were killed had half written; for when nobody writes."""

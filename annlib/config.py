@@ -11,6 +11,7 @@ import io
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -30,6 +31,8 @@ from annlib.errors import ConfigError
 from annlib.storage import check_storage, is_remote
 
 ENVIRONMENT_PREFIX = "ANNLIB_"
+# Numbers of processes come again, also in a container that was started again beside what the one before it has left.
+_OF_THIS_PROCESS = uuid.uuid4().hex[:8]
 # Read elsewhere: where downloads are kept.
 _OTHER_VARIABLES = {"ANNLIB_CACHE_DIR"}
 
@@ -239,7 +242,7 @@ class RunConfig(BaseModel):
     def run_path(self) -> Path:
         """The run directory, absolute; of a run on an object store, this process' copy of it."""
         if is_remote(self.storage):
-            return Path(tempfile.gettempdir()) / f"annlib-{os.getpid()}" / self.name
+            return Path(tempfile.gettempdir()) / f"annlib-{os.getpid()}-{_OF_THIS_PROCESS}" / self.name
         return Path(self.storage) / self.name
 
     def to_yaml(self) -> str:

@@ -39,18 +39,13 @@ def drain(*, deadline_s: int) -> list[str]:
     """
     deadline = time.monotonic() + deadline_s
     address = _connect()
-    context = ray.get_runtime_context()
-    node, own = context.get_node_id(), os.getpid()
-    drivers = [
-        job["DriverPid"]
-        for job in ray._private.state.jobs()
-        if not job["IsDead"] and job["DriverIPAddress"] == ray.util.get_node_ip_address() and job["DriverPid"] != own
-    ]
+    drivers = _drivers()
     for pid in drivers:
-        with contextlib.suppress(ProcessLookupError):
+        # That of another user ends with its workers.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGTERM)
     accepted, reason = ray._raylet.GcsClient(address=address).drain_node(
-        node,
+        ray.get_runtime_context().get_node_id(),
         DrainNodeReason.DRAIN_NODE_REASON_PREEMPTION,
         "jobs/drain.py",
         int(1000 * (time.time() + max(deadline_s - LEAVE_S, 1.0))),
@@ -75,6 +70,20 @@ def _connect() -> str:
             "started, and its token where it wants one. Run this there, before Ray ends."
         ) from None
     return address
+
+
+def _drivers() -> list[int]:
+    """Returns the processes on this machine that drive a job, without this one and Ray's own."""
+    own, address = os.getpid(), ray.util.get_node_ip_address()
+    return [
+        job["DriverPid"]
+        for job in ray._private.state.jobs()
+        if not job["IsDead"]
+        and job["DriverIPAddress"] == address
+        and job["DriverPid"] != own
+        # Its dashboard's agent is a driver, too, after the submission of a job; the node ends with it.
+        and "/ray/dashboard/" not in job["Entrypoint"]
+    ]
 
 
 def _left(drivers: list[int]) -> list[str]:

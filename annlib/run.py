@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ from annlib.config import RunConfig
 from annlib.errors import AnnlibError, ClusterError, ConfigError, StorageError, TrainingError, last_line
 from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table, print_line
+from annlib.storage import is_remote
 from annlib.training import checkpoint
 from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
 from annlib.training.final_metrics import final_metrics
@@ -76,7 +78,8 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
         data = workload.load(config)
     resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()
-    num_done = len(run.read_history()) if finished is not None else 0
+    # Its history may be longer: that of a run that was started again with more epochs, and has not come to its end.
+    num_done = finished["epochs"] if finished is not None else 0
     if finished is not None and (num_done >= config.epochs or finished["stopped_early"]):
         if not run.report.exists():
             write_report(run, workload_description=workload.description, config_class=workload.config_class)
@@ -103,7 +106,9 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
                 from annlib.training import distributed
 
                 stack.enter_context(distributed.cluster(config))
+        config, run = _with_free_name(config, run)
         run.create()
+        stack.enter_context(run.claim())
         # Workers write to the same file.
         stack.enter_context(output_to(run.log, place="driver" if config.uses_ray else None))
         stack.enter_context(log_to(run.log))
@@ -112,10 +117,23 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
         results.import_ahead()
         with RunDisplay(console, epochs=config.epochs, metrics=workload.metrics) as display:
             if config.uses_ray:
-                result = _train_on_ray(config, workload, storage, display, interrupts, console)
+                result = _train_on_ray(config, workload, run, storage, display, interrupts, console)
             else:
                 result = _train_here(config, workload, storage, display, interrupts)
         return _finish(config, workload, run, {**result, "notes": notes}, interrupts, console)
+
+
+def _with_free_name(config: RunConfig, run: RunDirectory) -> tuple[RunConfig, RunDirectory]:
+    """Numbers the default name of a run, the time, where another run has begun in the same second."""
+    name = config.name
+    for number in itertools.count(2):
+        if "name" in config.model_fields_set or is_remote(config.storage) or not run.path.exists():
+            break
+        config = config.model_copy(update={"name": f"{name}-{number}"})
+        # What was not given is still not given.
+        config.model_fields_set.discard("name")
+        run = RunDirectory(config.run_path)
+    return config, run
 
 
 def _prepare_devices(config: RunConfig) -> None:
@@ -163,6 +181,7 @@ def _train_here(
 def _train_on_ray(
     config: RunConfig,
     workload: Workload,
+    run: RunDirectory,
     storage: RunStorage,
     display: RunDisplay,
     interrupts: list[int],
@@ -170,7 +189,6 @@ def _train_on_ray(
 ) -> dict[str, Any]:
     from annlib.training import attempts, distributed
 
-    run = storage.run
     follower = Follower(run, display, console)
     attempts.note(run, {"event": "start", "time": time.time()})
     result = distributed.train(config, workload, on_message=follower.take, stop_requested=lambda: bool(interrupts))

@@ -1,7 +1,9 @@
 """The starts of a run's workers and what ended them: `attempts.jsonl`, a line an event, written by the driver."""
 
+import contextlib
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,20 +22,26 @@ def note(run: RunDirectory, message: Mapping[str, Any]) -> None:
             "preemption", a node is about to be taken away.
     """
     try:
-        with run.attempts.open("a") as file:
-            file.write(json.dumps(message) + "\n")
+        with run.attempts.open("a+b") as file:
+            # A part of a line, which a full disk has left.
+            is_cut = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
+            file.write(b"\n" * is_cut + json.dumps(message).encode() + b"\n")
     except OSError as error:
         # Training bears with storage that is away, and so does this.
         logger.warning("%s could not be noted: %s", message["event"], error)
 
 
 def read(run: RunDirectory) -> list[dict[str, Any]]:
-    """Returns all events, the oldest first; a line that was cut off by a crash is left out."""
+    """Returns all events, the oldest first; a line that was cut off by a crash or a full disk is left out."""
     try:
-        lines = run.attempts.read_text().splitlines(keepends=True)
+        lines = run.attempts.read_text().splitlines()
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    events = []
+    for line in lines:
+        with contextlib.suppress(ValueError):
+            events.append(json.loads(line))
+    return events
 
 
 def summary(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

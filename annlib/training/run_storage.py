@@ -59,8 +59,13 @@ def open_run_storage(
     try:
         with Mirror(run.path, remote, timeout_s=config.storage_timeout_s) as mirror:
             mirror.pull(exclude=leave_out)
+            # What this process writes itself is newer here.
+            own = (run.log.name, run.attempts.name, run.config.name)
             yield RunStorage(
-                run, check=mirror.check, flush=mirror.flush, refresh=lambda: mirror.pull(exclude=("checkpoints/",))
+                run,
+                check=mirror.check,
+                flush=mirror.flush,
+                refresh=lambda: mirror.pull(exclude=("checkpoints/", *own)),
             )
     finally:
         shutil.rmtree(run.path.parent, ignore_errors=True)

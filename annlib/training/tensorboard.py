@@ -66,6 +66,10 @@ class TensorBoard(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
 
     def on_train_end(self, logs: Any = None) -> None:
         """Writes what is left."""
+        self.write()
+
+    def write(self) -> None:
+        """Writes what has not been written, waiting for the storage."""
         self._storage.insist(self._write)
 
     def _write(self) -> None:

@@ -1,10 +1,12 @@
 """The story of one worker: data, model, restore, fit, evaluate. The same in a local process and on Ray."""
 
+import contextlib
 import dataclasses
 import functools
 import io
 import logging
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -14,7 +16,7 @@ from annlib.artifacts import RunDirectory, replacing, write_atomically
 from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.data.columns import Columns
-from annlib.errors import AnnlibError
+from annlib.errors import AnnlibError, last_line
 from annlib.loading import load
 from annlib.memory import peak_memory_bytes
 from annlib.models.tabular import raw_model
@@ -71,11 +73,14 @@ def train_worker(
     expected = checkpoint.identity(config, data, model)
     progress = _restore(model, expected, config, context, run)
     best = _best_checkpoint(config, context, run)
+    tensorboard = _tensorboard(data, signature, config, run) if context.rank == 0 else None
     started = time.perf_counter()
     try:
-        rows = _fit(model, data, signature, config, context, run, progress, best)
+        rows = _fit(model, data, signature, config, context, run, progress, best, tensorboard)
     except Interrupted as interruption:
         best.write()
+        if tensorboard is not None:
+            tensorboard.write()
         context.flush_storage()
         return {"interrupted": True, "progress": str(interruption)}
     seconds = time.perf_counter() - started
@@ -137,6 +142,12 @@ def _best_checkpoint(config: RunConfig, context: WorkerContext, run: RunDirector
     )
 
 
+def _tensorboard(data: Dataset, signature: Signature, config: RunConfig, run: RunDirectory) -> TensorBoard:
+    sample = signature.model_inputs(data.train.x)
+    storage = StoragePatience(config.storage_timeout_s)
+    return TensorBoard(run.tensorboard, sample, histogram_freq=config.histogram_freq, storage=storage)
+
+
 def _fit(
     model: keras.Model,
     data: Dataset,
@@ -146,15 +157,11 @@ def _fit(
     run: RunDirectory,
     progress: checkpoint.Progress,
     best: BestCheckpoint,
+    tensorboard: TensorBoard | None,
 ) -> list[dict[str, Any]]:
     """Returns all rows of the history."""
     others = [best, *_callbacks_on_a_monitor(config)]
     x, y, weight = arguments_of(data.train, signature)
-    tensorboard = None
-    if context.rank == 0:
-        storage = StoragePatience(config.storage_timeout_s)
-        sample = signature.model_inputs(data.train.x)
-        tensorboard = TensorBoard(run.tensorboard, sample, histogram_freq=config.histogram_freq, storage=storage)
 
     def on_row(row: dict[str, Any]) -> None:
         context.on_row(row)
@@ -212,10 +219,21 @@ def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunCo
     """Writes the model, what it takes and gives, and its layers."""
     whole = model if data.columns is None else _raw_model(model, data.columns, run)
     for name in config.formats:
-        with replacing(run.model.with_suffix(f".{name}")) as temporary:
+        with replacing(run.model.with_suffix(f".{name}")) as temporary, _errors_of_hdf5():
             whole.save(temporary)
     write_atomically(run.signature, signature.to_json().encode())
     write_atomically(run.model_summary, model_summary(model).encode())
+
+
+@contextlib.contextmanager
+def _errors_of_hdf5() -> Iterator[None]:
+    """Turns what h5py raises where a file cannot be written, such as on a full disk, into an OSError."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "errno" not in str(error):
+            raise
+        raise OSError(last_line(error)) from None
 
 
 def _loading_problem(run: RunDirectory) -> str | None:

@@ -125,6 +125,7 @@ def _run(
         room = search.config.model_copy(update={"num_workers": (workers, workers)})
         stack.enter_context(distributed.cluster(room, flag="--concurrency"))
     _write_search(directory, search)
+    stack.enter_context(RunDirectory(directory).claim())
     stack.enter_context(output_to(directory / "search.log"))
     stack.enter_context(log_to(directory / "search.log"))
     better = "larger" if search.larger_is_better else "smaller"

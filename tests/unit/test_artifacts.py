@@ -1,5 +1,7 @@
 """The run directory: whole files or none, nothing left behind on a storage that cannot be written."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,19 @@ def test_damaged_metrics_are_a_clear_error(tmp_path: Path) -> None:
     run.metrics.write_text("{")
     with pytest.raises(StorageError, match="Remove it to finish the run again"):
         run.read_metrics()
+
+
+def test_one_process_at_a_time_trains_a_run(tmp_path: Path) -> None:
+    with RunDirectory(tmp_path).claim():
+        other = (
+            "import sys; from pathlib import Path; from annlib.artifacts import RunDirectory\n"
+            "with RunDirectory(Path(sys.argv[1])).claim(): pass"
+        )
+        done = subprocess.run([sys.executable, "-c", other, tmp_path], capture_output=True, text=True, check=False)
+        assert f"StorageError: the run {tmp_path} is in use: expected no other process" in done.stderr
+    # It ends with the process that has it, also where that is killed.
+    killed = other.replace(": pass", ": import os; os.kill(os.getpid(), 9)")
+    assert subprocess.run([sys.executable, "-c", killed, tmp_path], check=False).returncode == -9
+    with RunDirectory(tmp_path).claim():
+        pass
+    assert list(tmp_path.iterdir()) == []

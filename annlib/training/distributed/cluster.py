@@ -1,6 +1,7 @@
 """The Ray cluster: the running one, or one of this machine for the time of a run."""
 
 import contextlib
+import functools
 import logging
 import os
 import socket
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import services
 from ray.exceptions import AuthenticationError
 
 from annlib.config import RunConfig
@@ -29,8 +31,7 @@ _SETTINGS = {
 CONNECT_TIMEOUT_S = 20.0
 # What Ray counts of the node that keeps the cluster's state.
 _HEAD = "node:__internal_head__"
-# How Ray's error begins where no Ray runs on this machine.
-_NONE_RUNS = "Could not find any running Ray instance"
+_LOOPBACK = "127.0.0.1"
 
 
 @contextlib.contextmanager
@@ -91,26 +92,50 @@ def _initialize() -> None:
         "logging_level": logging.WARNING,
         "runtime_env": {"env_vars": {"PYTHONPATH": path}},
     }
-    address = os.environ.get("RAY_ADDRESS")
-    if address != "local":
+    given = os.environ.get("RAY_ADDRESS")
+    address = given or _running()
+    if address not in (None, "local"):
         try:
-            if address and address != "auto" and "://" not in address:
+            if address != "auto" and "://" not in address:
                 _check_address(address)
-            ray.init(address=address or "auto", **options)
+            ray.init(address=address, **options)
         except (OSError, ValueError, AuthenticationError) as error:
             # One of its own in the place of one that lets nobody in would hide that.
-            if address or not str(error).startswith(_NONE_RUNS):
-                raise _refusal(address, error) from None
-        else:
-            return
+            raise _refusal(given, error) from None
+        return
     try:
         # Loopback and no dashboard: nobody else shall reach what runs for this command only.
-        ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
+        with _session_of_its_own():
+            ray.init(address="local", include_dashboard=False, _node_ip_address=_LOOPBACK, **options)
     except Exception as error:  # Ray raises no narrower kind
         raise ClusterError(
             f"Ray did not start on this machine: {error}. Start the command again when the machine is less busy, or "
             "leave --num-workers out to do without Ray."
         ) from error
+
+
+def _running() -> str | None:
+    """Returns the address of a Ray that was started on this machine for others to use, by `ray start` first of all."""
+    found = services.find_gcs_addresses()
+    started = services.find_bootstrap_address(None)
+    # The others on the loopback interface are those of other commands, as below, and end with them.
+    shared = [address for address in sorted(found) if address == started or not address.startswith(f"{_LOOPBACK}:")]
+    return started if started in shared else next(iter(shared), None)
+
+
+@contextlib.contextmanager
+def _session_of_its_own() -> Iterator[None]:
+    """Starts Ray's processes in a session of their own.
+
+    A signal to all of a command's processes, as of a terminal that is closed or of `timeout`, is for the command: Ray
+    would end before the workers have saved.
+    """
+    before = services.ConsolePopen
+    services.ConsolePopen = functools.partial(before, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
 
 
 def _refusal(address: str | None, error: Exception) -> ClusterError:

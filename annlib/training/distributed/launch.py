@@ -166,12 +166,14 @@ def _follow(
         if waited_s > TELL_WAIT_S and not has_told:
             has_told = True
             on_message({"event": "waiting", "room": _room(config)})
-        if stop_requested() and not is_stopping:
+        if stop_requested():
             if phase != "training":
-                # The last checkpoint has all there is, and workers that start would take longer than a pod is given.
+                # The last checkpoint has all there is, also where workers were lost while they stopped; those that
+                # start would take longer than a pod is given.
                 return {"event": "result", "interrupted": True, "progress": None}
-            is_stopping = True
-            mailbox.set("stop")
+            if not is_stopping:
+                is_stopping = True
+                mailbox.set("stop")
         thread.join(POLL_S)
 
 

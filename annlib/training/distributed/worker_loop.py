@@ -64,21 +64,26 @@ def train_loop(arguments: dict[str, Any]) -> None:
                 config, patience_s=config.storage_timeout_s, leave_out=("tensorboard/", "logs/", "pictures/")
             ) as storage,
         ):
-            log_to(open_log(config, storage.run, mailbox, rank, node), place)
-            if attempt == 1 and rank == 0:
-                # Where its node may not write what the driver's may, that is known before the first epoch; later on, a
-                # storage that cannot be written is waited for.
-                storage.run.create()
-            result = _train(config, storage, workload, mailbox, attempt)
+            patience_s = 0.0 if attempt == 1 else config.storage_timeout_s
+            with log_to(open_log(config, storage.run, mailbox, rank, node, patience_s=patience_s), place):
+                if attempt == 1 and rank == 0:
+                    # Where its node may not write what the driver's may, that is known before the first epoch; later
+                    # on, a storage that cannot be written is waited for.
+                    storage.run.create()
+                try:
+                    result = _train(config, storage, workload, mailbox, attempt)
+                except AnnlibError:
+                    raise
+                except Exception:
+                    logger.exception("the worker failed")
+                    raise
     except AnnlibError as error:
         # A message for the user, not a failure for Ray to try again.
         mailbox.post("error", message=str(error), exit_code=error.exit_code)
-    except _lost_peer_errors():
-        # Another worker was lost in the middle of a collective: Ray starts all of them again.
-        raise
     except Exception as error:
+        if _is_of_a_lost_peer(error):
+            raise
         # A bug, or bad data, which would fail in the same way every time.
-        logger.exception("the worker failed")
         cause = f"rank {rank} on {node} failed: {type(error).__name__}: {last_line(error)}"
         message = f"{cause}. The traceback is in the log of {config.location}."
         mailbox.post("error", message=message, exit_code=TrainingError.exit_code)
@@ -129,10 +134,15 @@ def _train(
     return result
 
 
-def _lost_peer_errors() -> tuple[type[Exception], ...]:
-    import tensorflow as tf
+def _is_of_a_lost_peer(error: Exception) -> bool:
+    """Tells whether another worker was lost in the middle of a collective: then Ray starts all of them again."""
+    from tensorflow import errors
 
-    return (tf.errors.OpError, ConnectionError)
+    # A label out of range, no memory, a type that no kernel takes. A worker that ends so aborts the collectives of the
+    # others with the same error, which says so.
+    own = errors.InvalidArgumentError | errors.ResourceExhaustedError | errors.UnimplementedError
+    is_own = isinstance(error, own) and "ollective" not in str(error)
+    return isinstance(error, errors.OpError | ConnectionError) and not is_own
 
 
 def _gauge(name: str, description: str, run_name: str) -> Gauge:

@@ -47,3 +47,11 @@ def test_a_line_cut_off_by_a_crash_is_left_out(tmp_path: Path) -> None:
     with run.attempts.open("a") as file:
         file.write('{"event": "trai')
     assert attempts.read(run) == [event("start", 1.0)]
+
+
+def test_an_event_after_a_line_that_a_full_disk_cut_is_read(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.attempts.write_text('{"event": "trai')
+    attempts.note(run, event("start", 1.0))
+    attempts.note(run, event("training", 2.0))
+    assert attempts.read(run) == [event("start", 1.0), event("training", 2.0)]

@@ -4,6 +4,7 @@ from unittest import mock
 
 import pytest
 import ray
+from ray._private import services
 from ray.exceptions import AuthenticationError
 
 from annlib.errors import ClusterError
@@ -40,24 +41,41 @@ def test_no_cluster_of_its_own_takes_the_place_of_one_that_lets_nobody_in(
         raise error
 
     monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: {"10.0.0.1:6379"})
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda _: "10.0.0.1:6379")
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: mock.MagicMock())
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(ClusterError, match=rf"does not let this command in: .* received {received}\. .*=local"):
         _initialize()
-    assert addresses == ["auto"]
+    assert addresses == ["10.0.0.1:6379"]
 
 
-def test_where_no_cluster_runs_one_of_its_own_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("running", "started", "expected"),
+    [
+        (set(), None, "local"),
+        # Of a cluster that has ended.
+        (set(), "10.0.0.1:6379", "local"),
+        # Of another command, with which it ends.
+        ({"127.0.0.1:40001"}, None, "local"),
+        ({"127.0.0.1:40001"}, "127.0.0.1:6379", "local"),
+        ({"127.0.0.1:40001", "127.0.0.1:6379"}, "127.0.0.1:6379", "127.0.0.1:6379"),
+        ({"127.0.0.1:40001", "10.0.0.1:6379", "10.0.0.1:7000"}, "10.0.0.1:7000", "10.0.0.1:7000"),
+        # `ray start --temp-dir` keeps its address elsewhere.
+        ({"127.0.0.1:40001", "10.0.0.1:6379"}, None, "10.0.0.1:6379"),
+    ],
+)
+def test_the_ray_that_was_started_for_others_is_joined_else_one_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, running: set[str], started: str | None, expected: str
+) -> None:
     addresses = []
-
-    def init(*, address: str, **_: object) -> None:
-        addresses.append(address)
-        if address == "auto":
-            raise ConnectionError("Could not find any running Ray instance. Please specify the one to connect to")
-
-    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "init", lambda *, address, **_: addresses.append(address))
+    monkeypatch.setattr(services, "find_gcs_addresses", lambda: running)
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda _: started)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: mock.MagicMock())
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     _initialize()
-    assert addresses == ["auto", "local"]
+    assert addresses == [expected]
 
 
 @pytest.mark.parametrize(

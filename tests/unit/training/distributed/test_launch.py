@@ -51,5 +51,21 @@ def test_a_stop_while_no_worker_trains_ends_at_once(events: list[str]) -> None:
     assert result["progress"] is None
 
 
+def test_workers_that_are_lost_while_they_stop_are_not_waited_for() -> None:
+    mailbox = Mailbox(["worker", "training"])
+    take = mailbox.take
+    # Not before they are asked to stop, and in the place of their checkpoint.
+    mailbox.take = lambda: [{"event": "failure"}] if mailbox.asked.is_set() else take()  # type: ignore[method-assign]
+    ended = threading.Event()
+    thread = threading.Thread(target=ended.wait, daemon=True)
+    thread.start()
+    config = RunConfig(workload="digits", num_workers=(2, 2), epochs=5, global_batch_size=32, learning_rate=0.1)
+    try:
+        result = launch._follow(thread, mailbox, config, lambda message: None, lambda: True)  # type: ignore[arg-type]
+    finally:
+        ended.set()
+    assert result == {"event": "result", "interrupted": True, "progress": None}
+
+
 def test_a_stop_while_they_train_waits_for_their_checkpoint() -> None:
     assert follow(Mailbox(["worker", "training", "rows"])) == RESULT
