@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -116,6 +117,21 @@ def test_the_metrics_say_what_the_run_was(storage: Path, undisturbed: subprocess
     assert metrics["num_workers"] == 0
     assert metrics["validation"]["loss"] == pytest.approx(history(storage / "undisturbed")[-1]["val_loss"], rel=1e-5)
     assert {"python", "tensorflow", "keras", "annlib"} <= set(metrics["versions"])
+
+
+def test_a_longer_run_that_died_before_its_end_is_finished_by_the_next_start(
+    storage: Path, undisturbed: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "longer"
+    shutil.copytree(storage / "undisturbed", run)
+    expected = json.loads((run / "metrics.json").read_text())
+    # Those of three epochs: the fourth has been trained, and nothing came after it.
+    (run / "metrics.json").write_text(json.dumps({**expected, "epochs": 3, "test": {"loss": 0.0}}))
+    done = digits(tmp_path, "longer", 4)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "resuming after epoch 4" in done.stdout
+    finished = json.loads((run / "metrics.json").read_text())
+    assert (finished["epochs"], finished["test"]) == (4, expected["test"])
 
 
 def test_the_same_name_says_that_the_run_is_finished(
