@@ -71,7 +71,7 @@ def check_storage(storage: str, *, name: str = "--storage") -> str:
         raise ConfigError(f"{name} is empty: expected a directory or a URI. Give one, or leave it out.")
     if "://" not in storage:
         return str(Path(storage).expanduser().absolute())
-    parts = urlsplit(storage)
+    parts = urlsplit(storage, allow_fragments=False)
     if parts.scheme == "file":
         return str(Path(unquote(parts.path)))
     if parts.scheme not in SCHEMES:

@@ -59,7 +59,7 @@ def to_numbers(name: str, column: pa.ChunkedArray, kind: Kind = "number") -> npt
     if type_ == "date" and kind == "number":
         raise _wrong(name, "numbers", column, pc.is_valid(column))
     if type_ == "category":
-        text = to_text(column)
+        text = to_text(pc.utf8_trim_whitespace(column.cast(pa.string())))
         if kind == "boolean":
             is_true = pc.is_in(text, value_set=pa.array(TRUE_TEXTS))
             is_known = pc.is_in(text, value_set=pa.array(TRUE_TEXTS + FALSE_TEXTS))
@@ -67,7 +67,7 @@ def to_numbers(name: str, column: pa.ChunkedArray, kind: Kind = "number") -> npt
             column = pc.if_else(pc.is_valid(text), is_true, None)
         else:
             _check(name, "numbers", text, pc.match_substring_regex(text, _NUMBER))
-            column = pc.utf8_trim_whitespace(text)
+            column = text
     column = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
     numbers = column.cast(pa.float64(), safe=False)
     is_too_large = pc.fill_null(pc.greater(pc.abs(numbers), _LARGEST), False)

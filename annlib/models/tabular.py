@@ -119,7 +119,12 @@ def raw_model(core: keras.Model, columns: Columns, *, compiled: keras.Model) -> 
         inputs[name] = raw = keras.Input((1,), dtype=dtype, name=name)
         if column.kind == "category":
             known = [*([""] if column.has_missing else []), *column.values]
-            lookup = keras.layers.StringLookup(vocabulary=known, num_oov_indices=1, name=f"{_PREFIX}code_{index}")
+            unknown = "[UNK]"
+            while unknown in known:
+                unknown = f"[{unknown}]"
+            lookup = keras.layers.StringLookup(
+                vocabulary=known, num_oov_indices=1, oov_token=unknown, name=f"{_PREFIX}code_{index}"
+            )
             codes.append(lookup(raw))
         elif column.kind == "date":
             numbers.append(DateParts(column.parts, name=f"{_PREFIX}parts_{index}")(raw))

@@ -77,7 +77,11 @@ def read_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
     Raises:
         DataError: the file is unreadable, or has other columns, types or shapes than the model takes.
     """
-    if path.stat().st_size == 0:
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise unreadable(path, "a file", error) from None
+    if size == 0:
         raise DataError(f"{path} is empty: expected samples to predict, received 0 bytes. Give another file.")
     if path.suffix == ".npy":
         check_takes_arrays(path, signature)

@@ -17,11 +17,26 @@ def prediction_columns(signature: Signature) -> tuple[str, ...]:
       score; then there is `score` too.
     - Labels: `predicted_<label>`, 0 or 1, of each, then `probability_<label>` of each.
     - Regression: `predicted_<target name>`, in the unit of the target; all but letters, digits and `_` become `_`.
+
+    Where a feature or the target has one of these names, all of them begin with one `predicted_` more.
     """
+    names = _names(signature)
+    own = {*(signature.feature_names or ()), signature.target_name}
+    if signature.columns is not None:
+        own.update(signature.columns.raw_names)
+    while own.intersection(names):
+        names = tuple(f"predicted_{name}" for name in names)
+    return names
+
+
+def _names(signature: Signature) -> tuple[str, ...]:
     if signature.task == "regression":
         return (f"predicted_{_word(signature.target_name or 'target')}",)
     if signature.output == "labels":
-        labels = [_word(name) for name in signature.class_names or ()]
+        labels: list[str] = []
+        for name in map(_word, signature.class_names or ()):
+            # c++ and c# are both c.
+            labels.append(name if name not in labels else f"{name}_{len(labels) + 1}")
         return (*(f"predicted_{label}" for label in labels), *(f"probability_{label}" for label in labels))
     score = ("score",) if signature.output == "score" else ()
     return ("class", "class_name", "probability", *score)

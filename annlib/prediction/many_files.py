@@ -104,8 +104,13 @@ def _find_done(files: list[InputFile], output: Output, model: str) -> tuple[dict
             )
         if record.source == file.version:
             done[file.name] = record
-        else:
+        elif record.root in ("", file.root):
             changed.append(file.name)
+        else:
+            raise ConfigError(
+                f"{output.location}/{file.output_name} is of another input: expected predictions of {file.location}, "
+                f"received those of {record.root}/{file.name}. Give another -o, or --overwrite to replace them."
+            )
     return done, changed
 
 

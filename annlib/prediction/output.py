@@ -37,12 +37,14 @@ class Record:
         source: version of the input file.
         num_rows: rows with a prediction.
         num_rejected: rows that were set aside.
+        root: the directory that all input was in; empty in files of older versions.
     """
 
     model: str
     source: str
     num_rows: int = 0
     num_rejected: int = 0
+    root: str = ""
 
     def to_metadata(self) -> dict[bytes, bytes]:
         """Returns what a Parquet file keeps of it."""

@@ -133,7 +133,7 @@ class Predictor:
                 written.result()
             # Before the predictions get their name: what has it is complete.
             self._output.write_rejected(file.output_name, file.location, rejected)
-            writer.add(Record(self._version, file.version, num_rows, len(rejected)))
+            writer.add(Record(self._version, file.version, num_rows, len(rejected), file.root))
         first = min(rejected, default=None)
         return Result(
             name=file.name,

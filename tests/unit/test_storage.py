@@ -107,3 +107,9 @@ def test_a_probe_does_not_wait_where_it_is_refused(monkeypatch: pytest.MonkeyPat
 def test_an_empty_storage_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"^--storage is empty: expected a directory or a URI"):
         check_storage("")
+
+
+@pytest.mark.parametrize("location", ["s3://bucket/sales#2024/x.csv", "gs://bucket/a#1"])
+def test_a_number_sign_is_part_of_a_name(location: str) -> None:
+    assert check_storage(location) == location
+    assert check_storage("file:///data/a#1/x.csv") == "/data/a#1/x.csv"

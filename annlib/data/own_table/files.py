@@ -34,7 +34,7 @@ def read_table(pattern: str) -> pa.Table:
     files, paths = find_files(pattern)
     tables = [_read_file(files, path) for path in paths]
     check_columns(paths, [table.column_names for table in tables])
-    table = _concatenate([table.select(tables[0].column_names) for table in tables])
+    table = _concatenate(files, paths, [table.select(tables[0].column_names) for table in tables])
     if not len(table):
         raise no_rows(pattern)
     return table
@@ -70,24 +70,28 @@ def find_files(pattern: str) -> tuple[pyarrow.fs.FileSystem, list[str]]:
 
 
 def _match(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
-    parts = path.split("/")
-    fixed = next((index for index, part in enumerate(parts) if any(sign in part for sign in _WILDCARDS)), None)
-    if fixed is None:
-        if not _is_directory(files, path):
-            return [path] if files.get_file_info(path).type == pyarrow.fs.FileType.File else []
+    parts = path.rstrip("/").split("/")
+    # Before anything is taken for a pattern: a name may have brackets.
+    if _is_directory(files, path):
         # Beside its tables, a directory may hold anything.
-        return [found for found in _match(files, f"{path.rstrip('/')}/**/*") if found.endswith(ENDINGS)]
-    directory = "/".join(parts[:fixed]) or "/"
+        return [found for found in _find(files, parts, ["**", "*"]) if found.endswith(ENDINGS)]
+    if files.get_file_info(path).type == pyarrow.fs.FileType.File:
+        return [path]
+    fixed = next((index for index, part in enumerate(parts) if any(sign in part for sign in _WILDCARDS)), None)
+    return [] if fixed is None else _find(files, parts[:fixed], parts[fixed:])
+
+
+def _find(files: pyarrow.fs.FileSystem, directory: Sequence[str], patterns: Sequence[str]) -> list[str]:
     # Only as deep as the pattern, for a bucket may be large.
-    recursive = fixed < len(parts) - 1
-    selector = pyarrow.fs.FileSelector(directory, allow_not_found=True, recursive=recursive)
+    place, recursive = "/".join(directory) or "/", len(patterns) > 1
+    selector = pyarrow.fs.FileSelector(place, allow_not_found=True, recursive=recursive)
     found = [info.path for info in files.get_file_info(selector) if info.type == pyarrow.fs.FileType.File]
-    start = len(parts[:fixed])
-    # What begins with . or _ is in the making or a marker, as for Spark.
+    names = {path: path.split("/")[len(directory) :] for path in found}
+    # What begins with . or _ is in the making, a marker or a copy, as for Spark; so are such directories.
     return sorted(
-        name
-        for name in found
-        if not name.rsplit("/", 1)[-1].startswith((".", "_")) and _fits(name.split("/")[start:], parts[fixed:])
+        path
+        for path, parts in names.items()
+        if not any(part.startswith((".", "_")) for part in parts) and _fits(parts, patterns)
     )
 
 
@@ -169,11 +173,13 @@ def csv_conversion(types: Mapping[str, pa.DataType] | None = None) -> csv.Conver
     )
 
 
-def _read_csv(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
+def _read_csv(files: pyarrow.fs.FileSystem, path: str, texts: Sequence[str] = ()) -> pa.Table:
+    """Reads a CSV file; the columns `texts` stay text."""
     content = files.open_input_file(path).read_buffer()
     parse = csv_parsing()
+    conversion = csv_conversion(dict.fromkeys(texts, pa.string()))
     try:
-        return csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=csv_conversion())
+        return csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=conversion)
     except pa.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
@@ -181,7 +187,9 @@ def _read_csv(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
     names = csv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
     conversion = csv_conversion(dict.fromkeys(names, pa.string()))
     table = csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=conversion)
-    return pa.table({name: _typed(table[name]) for name in names}) if len(set(names)) == len(names) else table
+    if len(set(names)) < len(names):
+        return table
+    return pa.table({name: table[name] if name in texts else _typed(table[name]) for name in names})
 
 
 def _typed(text: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -211,7 +219,7 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:_NUM_SHOWN]) + more
 
 
-def _concatenate(tables: list[pa.Table]) -> pa.Table:
+def _concatenate(files: pyarrow.fs.FileSystem, paths: Sequence[str], tables: list[pa.Table]) -> pa.Table:
     try:
         return pa.concat_tables(tables, promote_options="permissive")
     except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -219,6 +227,11 @@ def _concatenate(tables: list[pa.Table]) -> pa.Table:
     # One file holds numbers where another holds text: `check_one_kind` tells what that column is.
     names = tables[0].column_names
     differ = [name for name in names if len({table[name].type for table in tables} - {pa.null()}) > 1]
+    if paths[0].endswith(".csv"):
+        # As they are written, for 01 is no number beside A1.
+        tables = [_read_csv(files, path, texts=differ).select(names) for path in paths]
+        table = pa.concat_tables(tables, promote_options="permissive")
+        return pa.table({name: _typed(table[name]) if name in differ else table[name] for name in names})
     for name in differ:
         index = names.index(name)
         try:

@@ -27,7 +27,9 @@ CHUNK_ROWS = 65_536
 # Of a CSV file, read at once; a row has to fit in.
 _CSV_BLOCK_BYTES = 4 * 2**20
 # What the texts of a CSV column are tried to be, narrowest first.
-_TYPES = (pa.null(), pa.bool_(), pa.int64(), pa.float64(), pa.timestamp("s"), pa.timestamp("ns"), pa.string())
+_ZONED = (pa.timestamp("s", "UTC"), pa.timestamp("ns", "UTC"))
+_DATES = (pa.timestamp("s"), pa.timestamp("ns"), *_ZONED)
+_TYPES = (pa.null(), pa.bool_(), pa.int64(), pa.float64(), *_DATES, pa.string())
 # What a type may become when a later text does not fit.
 _WIDER = {
     pa.null(): _TYPES[1:],
@@ -36,6 +38,8 @@ _WIDER = {
     pa.float64(): (pa.string(),),
     pa.timestamp("s"): (pa.timestamp("ns"), pa.string()),
     pa.timestamp("ns"): (pa.string(),),
+    _ZONED[0]: (_ZONED[1], pa.string()),
+    _ZONED[1]: (pa.string(),),
     pa.string(): (),
 }
 
@@ -139,7 +143,8 @@ def _are(type_: pa.DataType, text: pa.Array) -> bool:
         known = pa.array(TRUE_TEXTS + FALSE_TEXTS)
         return bool(pc.all(pc.or_(pc.is_in(text, value_set=known), pc.is_null(text))).as_py())
     try:
-        text.cast(type_)
+        # As Arrow's CSV reader does with numbers.
+        (text if pa.types.is_string(type_) else pc.utf8_trim_whitespace(text)).cast(type_)
     except pa.ArrowInvalid:
         return False
     return True

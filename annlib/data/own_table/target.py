@@ -235,7 +235,18 @@ def _classes(column: TargetColumn) -> tuple[pa.Array, tuple[str, ...]]:
     values = np.unique(to_numbers(column.name, pa.chunked_array([column.values])))
     if column.is_boolean:
         return pa.array(values), tuple("true" if value else "false" for value in values)
-    return pa.array(values), tuple(f"{value:g}" for value in values.tolist())
+    if pa.types.is_integer(column.values.type) and len(values) < len(column.values):
+        raise DataError(
+            f"target {column.name!r} has whole numbers beyond {2**53:,}, several of which are one number in float64: "
+            f"expected {len(column.values)} classes, received {column.examples}. Write them as texts."
+        )
+    return pa.array(values), _names(values.tolist())
+
+
+def _names(values: list[float]) -> tuple[str, ...]:
+    """Returns the numbers as they stand in a file: all digits of whole ones, and as many as tell the others apart."""
+    names = tuple(str(int(value)) if value.is_integer() else f"{value:g}" for value in values)
+    return names if len(set(names)) == len(values) else tuple(repr(value).removesuffix(".0") for value in values)
 
 
 def _labels(columns: Sequence[TargetColumn], task: str) -> Target:

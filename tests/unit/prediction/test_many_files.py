@@ -212,3 +212,34 @@ def test_the_record_names_model_input_and_rows(run: RunDirectory, new: Path, tmp
     assert (record["num_rows"], record["num_rejected"]) == (2, 2)
     assert len(record["model"]) == 64
     assert many_files.model_version(run) == record["model"]
+
+
+def test_files_of_the_same_names_from_elsewhere_replace_nothing(run: RunDirectory, new: Path, tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    run_on(run, new, out)
+    before = (out / "two.parquet").read_bytes()
+    other.mkdir()
+    pd.DataFrame({"a": [1.0], "b": [1.0], "c": [1.0]}).to_parquet(other / "two.parquet")
+    with pytest.raises(ConfigError, match=r"two\.parquet is of another input: .* received those of .*new/two\.parquet"):
+        run_on(run, other, out)
+    assert (out / "two.parquet").read_bytes() == before
+    assert run_on(run, other, out, overwrite=True)[0] == 0
+    assert (out / "two.parquet").read_bytes() != before
+
+
+def test_a_file_that_vanishes_is_left_out_and_the_others_are_done(
+    run: RunDirectory, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = many_files.find_inputs
+
+    def find_then_lose(*arguments: Any) -> Any:
+        found = find(*arguments)
+        (new / "two.parquet").unlink()
+        return found
+
+    monkeypatch.setattr(many_files, "find_inputs", find_then_lose)
+    code, _, errors = run_on(run, new, tmp_path / "out")
+    assert code == 2
+    assert "two.parquet" in errors[0]
+    assert errors[-1] == "error: 1 of 3 files were left out"
+    assert {"day=1/one.parquet", "three.parquet"} <= set(files_of(tmp_path / "out"))

@@ -201,3 +201,55 @@ def test_two_columns_of_one_name_in_parquet_are_one_line(
     pq.write_table(pa.table(columns, names=["size", "size", "price"]), tmp_path / "twice.parquet")
     with pytest.raises(DataError, match=expected):
         load(tmp_path / "twice.parquet", streaming=streaming)
+
+
+@pytest.mark.parametrize(
+    ("values", "class_names"),
+    [
+        ([1000001, 1000002, 1000003], ("1000001", "1000002", "1000003")),
+        ([0.5, 90210001.0], ("0.5", "90210001")),
+        ([0.12345678, 0.12345679], ("0.12345678", "0.12345679")),
+    ],
+)
+def test_classes_of_numbers_have_all_their_digits(load: Any, values: list[float], class_names: tuple[str, ...]) -> None:
+    assert load(table(60, price=(values * 60)[:60])).class_names == class_names
+
+
+def test_whole_numbers_that_float64_cannot_tell_apart_are_no_classes(load: Any) -> None:
+    with pytest.raises(DataError, match="whole numbers beyond 9,007,199,254,740,992"):
+        load(table(price=[2**53, 2**53 + 1, 2**53 + 2, 5] * 10))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_hidden_directories_hold_no_tables(load: Any, tmp_path: Path, streaming: bool) -> None:
+    for place in ("sales.csv", ".ipynb_checkpoints/sales-checkpoint.csv", "_temporary/0/sales.csv"):
+        (tmp_path / "d" / place).parent.mkdir(parents=True, exist_ok=True)
+        table(40).to_csv(tmp_path / "d" / place, index=False)
+    for pattern in ("d", "d/**/*.csv"):
+        data = load(tmp_path / pattern, streaming=streaming)
+        assert len(data.train) + len(data.validation) + len(data.test) == 40
+
+
+def test_a_name_with_brackets_is_no_pattern(load: Any, tmp_path: Path) -> None:
+    (tmp_path / "x [2024]").mkdir()
+    table(40).to_csv(tmp_path / "x [2024]/a.csv", index=False)
+    for path in ("x [2024]/a.csv", "x [2024]"):
+        assert len(load(tmp_path / path).train) == 24
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_codes_that_look_like_numbers_in_one_file_stay_as_they_are_written(
+    load: Any, tmp_path: Path, streaming: bool
+) -> None:
+    for number, (codes, count) in enumerate(((["A0", "A1"], 60), (["01", "02"], 40))):
+        table(count, colour=codes * (count // 2)).to_csv(tmp_path / f"{number}.csv", index=False)
+    columns = load(tmp_path / "*.csv", streaming=streaming).columns
+    assert {column.name: set(column.values) for column in columns.columns}["colour"] == {"A0", "A1", "01", "02"}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_streamed_csv_file_has_the_types_of_one_in_memory(load: Any, tmp_path: Path, streaming: bool) -> None:
+    rows = "".join(f"{i % 9}, {i / 7:.3f},2024-01-{i % 28 + 1:02d} 12:00:00+00:00,{i * 1.5}\n" for i in range(200))
+    (tmp_path / "padded.csv").write_text(f"a,b,when,price\n{rows}")
+    columns = load(tmp_path / "padded.csv", streaming=streaming).columns
+    assert {column.name: column.kind for column in columns.columns} == {"a": "number", "b": "number", "when": "date"}
