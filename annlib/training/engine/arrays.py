@@ -124,14 +124,15 @@ def _to_tensor(name: str, leaf: Any) -> tf.Tensor:
 
 
 def _as_array(leaf: Any) -> np.ndarray[Any, Any]:
-    """Returns what a user passes as an array; a table of several types of numbers as Keras' floats."""
+    """Returns what a user passes as an array, as Keras: a table of several types as floats, a Series as a column."""
     array = np.asarray(leaf)
-    if array.dtype.kind == "O" and hasattr(leaf, "dtypes") and hasattr(leaf, "to_numpy"):
+    if not (hasattr(leaf, "dtypes") and hasattr(leaf, "to_numpy")):
+        return array
+    if array.dtype.kind == "O":
         types = leaf.dtypes if leaf.ndim > 1 else [leaf.dtypes]
         if all(getattr(type_, "kind", "O") in "biuf" for type_ in types):
-            found: np.ndarray[Any, Any] = leaf.to_numpy(dtype=keras.config.floatx(), na_value=np.nan)
-            return found
-    return array
+            array = leaf.to_numpy(dtype=keras.config.floatx(), na_value=np.nan)
+    return array[:, np.newaxis] if array.ndim == 1 else array
 
 
 def _on_device(array: np.ndarray[Any, Any]) -> tf.Tensor:

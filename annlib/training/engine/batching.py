@@ -52,6 +52,7 @@ def _counts_row_by_row(model: keras.Model) -> bool:
         # Keras takes the mean of a metric along the last axis, which is that of the rows here.
         and all(len(output.shape) > 1 for output in keras.tree.flatten(model.outputs))
         and not any(_mixes_rows(loss) for loss in losses)
+        and not any(_goes_along_the_rows(part) for part in (*losses, *metrics))
         and all(getattr(loss, "reduction", "mean") in _MEANS for loss in losses)
     )
 
@@ -77,7 +78,16 @@ def _flat(given: Any) -> list[Any]:
 
 def _mixes_rows(loss: Any) -> bool:
     """Tells whether a loss of Keras, an object or a function, is that of a batch, not the mean of its rows'."""
-    return getattr(loss, "fn", loss) in (keras.losses.circle, keras.losses.dice, keras.losses.tversky)
+    if getattr(loss, "fn", loss) in (keras.losses.circle, keras.losses.dice, keras.losses.tversky):
+        return True
+    # It divides by the labels that count, of which each batch has its own number.
+    return getattr(loss, "ignore_class", None) is not None and loss.reduction != "sum"
+
+
+def _goes_along_the_rows(part: Any) -> bool:
+    """Tells whether a loss or metric of Keras is asked to compute along the axis of the rows."""
+    keywords = getattr(part, "_fn_kwargs", {})
+    return 0 in keras.tree.flatten([getattr(part, "axis", None), keywords.get("axis")])
 
 
 def _is_known(part: Any) -> bool:

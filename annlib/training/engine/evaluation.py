@@ -56,7 +56,8 @@ def evaluate(
     hooks = callback_list(callbacks, model, verbose, 1, num_steps, add_history=False)
     program = evaluation_program(model, batch_size, num_steps=num_steps)
     logs = with_test_hooks(hooks, num_steps, bind_evaluation(program, data, batch_size))
-    return logs if return_dict else model._flatten_metrics_in_order(logs)
+    # Sorted, as by Keras.
+    return dict(sorted(logs.items())) if return_dict else model._flatten_metrics_in_order(logs)
 
 
 def predict(model: keras.Model, x: Any, batch_size: int | None = None, verbose: int | str = 0) -> Any:

@@ -61,6 +61,9 @@ def _counts_batches(callback: keras.callbacks.Callback) -> bool:
     # Those of Keras that act within an epoch: ModelCheckpoint and BackupAndRestore, TensorBoard.
     if any(getattr(callback, name, "epoch") != "epoch" for name in ("save_freq", "update_freq")):
         return True
+    # What it profiles is given by the numbers of batches.
+    if getattr(callback, "_should_trace", False):
+        return True
     is_own = type(callback).__module__.split(".")[0] not in ("keras", "annlib")
     is_own = is_own or type(callback) is keras.callbacks.LambdaCallback
     return is_own and overrides(callback, keras.callbacks.Callback, *_BATCH_HOOKS)

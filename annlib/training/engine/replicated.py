@@ -74,7 +74,10 @@ class ReplicatedStep:
         """Nothing: all state is in the model's variables."""
 
     def reset(self) -> None:
-        """Sets the local part of each metric back to zero."""
+        """Sets the local part of each metric back to zero, a single one's as Keras does."""
+        if self._num_replicas == 1:
+            self._model.reset_metrics()
+            return
         self._strategy.run(lambda: [v.value.assign(tf.zeros_like(v.value)) for v in self._model.metrics_variables])
 
     def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int) -> None:
@@ -213,6 +216,12 @@ class ReplicatedStep:
         if self._reduction == "sum":
             return tf.constant(1.0, tf.float64)
         if self._reduction == "mean_with_sample_weight" and len(batch) > 2:
+            if len(keras.tree.flatten(batch[2])) > 1:
+                raise ConfigError(
+                    "several outputs have losses with the reduction mean_with_sample_weight and sample weights: "
+                    "expected one output under a distribution strategy or with gradient accumulation, for each output "
+                    "divides by weights of its own. Give another reduction, or train in one process (--num-workers 0)."
+                )
             weights = keras.tree.flatten(batch[2])[0]
             all_weights = keras.tree.flatten(take_rows(data[2:], rows, start, size))[0]
             weights, all_weights = (tf.cast(tf.reduce_sum(w), tf.float64) for w in (weights, all_weights))

@@ -338,3 +338,70 @@ def test_what_is_written_for_batches_is_what_keras_writes(
     assert theirs
     for path in (tmp_path / "ours").glob("*.txt"):
         assert path.read_text() == (tmp_path / "theirs" / path.name).read_text()
+
+
+def difference(a: Any, b: Any) -> Any:
+    return ops.abs(a - b)
+
+
+def test_a_series_is_a_column_as_in_keras() -> None:
+    target = pd.Series(Y[:, 0])
+    ours = annlib.fit(dense(metrics=[difference]), X, target, **ARGUMENTS).history
+    theirs = dense(metrics=[difference]).fit(X, target, **ARGUMENTS).history
+    for name, values in theirs.items():
+        np.testing.assert_allclose(ours[name], values, rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("loss", "metrics"),
+    [
+        ("mse", [keras.metrics.CosineSimilarity(axis=0)]),
+        ("mse", [keras.metrics.PearsonCorrelation(axis=0)]),
+        (keras.losses.CosineSimilarity(axis=0), []),
+        (keras.losses.SparseCategoricalCrossentropy(ignore_class=-1), []),
+    ],
+)
+def test_what_counts_along_the_rows_is_validated_in_batches_of_the_training(loss: Any, metrics: list[Any]) -> None:
+    model = dense()
+    model.compile("sgd", loss, metrics=metrics)
+    annlib.fit(model, X, Y, **{**ARGUMENTS, "epochs": 0})
+    model._symbolic_build(data_batch=(keras.KerasTensor((None, 6)), keras.KerasTensor((None, 1))))
+    assert evaluation_batch_size(model, 16) == 16
+
+
+def test_a_profile_of_some_batches_counts_batches(tmp_path: Path) -> None:
+    seen: list[int] = []
+    board = keras.callbacks.TensorBoard(tmp_path, profile_batch=(2, 3))
+    board.on_train_batch_end = lambda batch, logs=None: seen.append(batch)
+    annlib.fit(dense(), X, Y, **ARGUMENTS, callbacks=[board])
+    assert seen == [0, 1, 2, 3] * 2
+
+
+def test_evaluate_gives_names_in_the_order_of_keras() -> None:
+    model = dense(metrics=["mae", "r2_score"])
+    theirs = model.evaluate(X, Y, verbose=0, return_dict=True)
+    assert list(annlib.evaluate(model, X, Y, return_dict=True)) == list(theirs)
+
+
+class Least(keras.metrics.Metric):
+    """Begins far above, not at 0."""
+
+    def __init__(self) -> None:
+        super().__init__(name="least")
+        self.value = self.add_weight(name="value", initializer=keras.initializers.Constant(1e9))
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        self.value.assign(ops.minimum(self.value, ops.min(ops.abs(y_true - y_pred))))
+
+    def result(self) -> Any:
+        return self.value + 0.0
+
+    def reset_state(self) -> None:
+        self.value.assign(1e9)
+
+
+def test_a_metric_is_reset_by_its_own_method() -> None:
+    options = annlib.StepOptions(gradient_accumulation=2)
+    ours = annlib.fit(dense(metrics=[Least()]), X, Y, **ARGUMENTS, options=options).history
+    theirs = dense(metrics=[Least()]).fit(X, Y, **ARGUMENTS).history
+    np.testing.assert_allclose(ours["least"], theirs["least"], rtol=1e-4)

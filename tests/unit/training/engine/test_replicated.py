@@ -48,3 +48,30 @@ def test_a_value_that_is_of_no_metric_is_one_line() -> None:
         model.compile("sgd", loss="mse")
     with pytest.raises(ConfigError, match="compute_metrics of OwnMetrics returns bias, of no metric: expected"):
         annlib.fit(model, np.ones((4, 2), np.float32), np.ones((4, 1), np.float32), verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("losses", "weights", "message"),
+    [
+        (
+            [keras.losses.MeanSquaredError(reduction="mean_with_sample_weight")] * 2,
+            [np.ones(4, np.float32)] * 2,
+            "several outputs have losses with the reduction mean_with_sample_weight",
+        ),
+        (
+            [keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)] * 2,
+            None,
+            "the loss sparse_categorical_crossentropy is one of a whole batch",
+        ),
+    ],
+)
+def test_losses_that_replicas_cannot_put_together_are_one_line(
+    losses: list[keras.losses.Loss], weights: list[np.ndarray] | None, message: str
+) -> None:
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        inputs = keras.Input((2,))
+        model = keras.Model(inputs, [layers.Dense(1, name="a")(inputs), layers.Dense(1, name="b")(inputs)])
+        model.compile("sgd", losses)
+    y = np.ones((4, 1), np.float32)
+    with pytest.raises(ConfigError, match=message):
+        annlib.fit(model, np.ones((4, 2), np.float32), [y, y], sample_weight=weights, verbose=0)
