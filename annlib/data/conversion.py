@@ -1,5 +1,6 @@
 """Raw columns of a table, text or typed, as numbers, dates or categories; the same for training and prediction."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,19 @@ _LARGEST = float(np.finfo(np.float32).max)
 def is_row_name(name: str) -> bool:
     """Tells whether pandas calls the rows of a table so that have no name: that is no column of the table."""
     return name.startswith("__index_level_")
+
+
+def check_quotes(rows: pa.Table | pa.RecordBatch, end: Callable[[], bytes]) -> None:
+    """Raises ArrowInvalid where a quote in a CSV file is not closed, so that it has taken all rows after it for text.
+
+    Args:
+        rows: the last rows of the file, as Arrow has read them.
+        end: returns the last bytes of the file.
+    """
+    value = rows.column(rows.num_columns - 1)[-1].as_py() if rows.num_rows else None
+    # Arrow takes the end of the file for that of the quote.
+    if isinstance(value, str) and "\n" in value and not end().rstrip().endswith(b'"'):
+        raise pa.ArrowInvalid(f'a quote " that is not closed, before {value[:40]!r}')
 
 
 def kind_of(type_: pa.DataType) -> Kind | None:

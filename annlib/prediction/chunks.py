@@ -2,7 +2,7 @@
 
 import bisect
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from annlib.data.columns import Columns
-from annlib.data.conversion import WrongValues, is_row_name
+from annlib.data.conversion import WrongValues, check_quotes, is_row_name
 from annlib.data.encoding import encode
 from annlib.errors import DataError
 from annlib.prediction.columns import check_not_taken
@@ -146,10 +146,24 @@ def _csv_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
             convert_options=pyarrow.csv.ConvertOptions(column_types=text),
         )
-        yield from _table_chunks(path, signature, text, batches, ragged)
+        yield from _table_chunks(path, signature, text, _with_closed_quotes(path, batches), ragged)
     except (OSError, pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         expected = "a CSV file in UTF-8, with values that fit into memory"
         raise unreadable(path, expected, error) from None
+
+
+def _with_closed_quotes(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    batch = None
+    for batch in batches:
+        yield batch
+    if batch is not None:
+        check_quotes(batch, lambda: _end(path))
+
+
+def _end(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 8))
+        return file.read()
 
 
 def _csv_names(path: Path) -> list[str]:

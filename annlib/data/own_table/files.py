@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.fs
 from pyarrow import csv, parquet
 
-from annlib.data.conversion import NULL_TEXTS, is_row_name
+from annlib.data.conversion import NULL_TEXTS, check_quotes, is_row_name
 from annlib.errors import DataError
 from annlib.storage import describe, is_remote, open_filesystem
 
@@ -179,7 +179,9 @@ def _read_csv(files: pyarrow.fs.FileSystem, path: str, texts: Sequence[str] = ()
     parse = csv_parsing()
     conversion = csv_conversion(dict.fromkeys(texts, pa.string()))
     try:
-        return csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=conversion)
+        table = csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=conversion)
+        check_quotes(table, lambda: content[-8:].to_pybytes())
+        return table
     except pa.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
@@ -187,6 +189,7 @@ def _read_csv(files: pyarrow.fs.FileSystem, path: str, texts: Sequence[str] = ()
     names = csv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
     conversion = csv_conversion(dict.fromkeys(names, pa.string()))
     table = csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=conversion)
+    check_quotes(table, lambda: content[-8:].to_pybytes())
     if len(set(names)) < len(names):
         return table
     return pa.table({name: table[name] if name in texts else _typed(table[name]) for name in names})

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from pyarrow import csv, parquet
 
-from annlib.data.conversion import is_row_name
+from annlib.data.conversion import check_quotes, is_row_name
 from annlib.data.own_table.files import (
     FALSE_TEXTS,
     TRUE_TEXTS,
@@ -117,11 +117,20 @@ def _survey_csv(files: pyarrow.fs.FileSystem, path: str) -> tuple[pa.Schema, int
             names = csv.open_csv(stream, parse_options=csv_parsing()).schema.names
         check_schema(path, pa.schema([(name, pa.string()) for name in names]))
         types = dict.fromkeys(names, pa.null())
-        num_rows = 0
+        num_rows, last = 0, None
         for batch in _open_csv(files, path, csv_conversion(dict.fromkeys(names, pa.string()))):
             num_rows += len(batch)
+            last = batch
             types = {name: _widen(types[name], batch[name]) for name in names}
+        if last is not None:
+            check_quotes(last, lambda: _end(files, path))
     return pa.schema(list(types.items())), num_rows
+
+
+def _end(files: pyarrow.fs.FileSystem, path: str) -> bytes:
+    with files.open_input_file(path) as file:
+        file.seek(max(0, file.size() - 8))
+        return bytes(file.read())
 
 
 def _open_csv(files: pyarrow.fs.FileSystem, path: str, conversion: csv.ConvertOptions) -> Iterator[pa.RecordBatch]:

@@ -243,3 +243,14 @@ def test_a_file_that_vanishes_is_left_out_and_the_others_are_done(
     assert "two.parquet" in errors[0]
     assert errors[-1] == "error: 1 of 3 files were left out"
     assert {"day=1/one.parquet", "three.parquet"} <= set(files_of(tmp_path / "out"))
+
+
+def test_a_file_with_an_open_quote_is_left_out(run: RunDirectory, new: Path, tmp_path: Path) -> None:
+    (new / "three.csv").write_text('a,b,c,id\n1,1,1,"007\n1,1,1,008\n')
+    code, _, errors = run_on(run, new, tmp_path / "out")
+    assert code == 2
+    assert "three.csv cannot be read" in errors[0]
+    assert 'a quote " that is not closed' in errors[0]
+    assert "three.parquet" not in files_of(tmp_path / "out")
+    (new / "three.csv").write_text('a,b,c,id\n1,1,1,"007\n and more"\n')
+    assert run_on(run, new, tmp_path / "out")[0] == 0

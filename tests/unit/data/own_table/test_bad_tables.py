@@ -220,6 +220,11 @@ FILES: dict[str, tuple[dict[str, str], str, list[str]]] = {
     "an empty file": ({"a.csv": ""}, "a.csv", ["a.csv cannot be read", "Empty CSV"]),
     "names only": ({"a.csv": "size,price\n"}, "a.csv", ["has no rows"]),
     "a row too long": ({"a.csv": "size,price\n1,2\n1,2,3\n"}, "a.csv", ["cannot be read", "Expected 2 columns, got 3"]),
+    "an open quote": (
+        {"a.csv": "price,size\n" + "1,a\n" * 9 + '2,"b\n' + "3,c\n" * 900},
+        "a.csv",
+        ["a.csv cannot be read", "a quote \" that is not closed, before 'b\\n3,c"],
+    ),
     "semicolons": ({"a.csv": "size;price\n1;2\n"}, "a.csv", ["one column, 'size;price'", "commas"]),
     "a name twice": ({"a.csv": "size,size,price\n1,2,3\n"}, "a.csv", ["two columns of one name", "'size' 2 times"]),
     "other columns": (
