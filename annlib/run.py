@@ -125,13 +125,11 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
 
 def _with_free_name(config: RunConfig, run: RunDirectory) -> tuple[RunConfig, RunDirectory]:
     """Numbers the default name of a run, the time, where another run has begun in the same second."""
-    name = config.name
-    for number in itertools.count(2):
-        if "name" in config.model_fields_set or is_remote(config.storage) or not run.path.exists():
-            break
-        config = config.model_copy(update={"name": f"{name}-{number}"})
-        # What was not given is still not given.
-        config.model_fields_set.discard("name")
+    if "name" in config.model_fields_set or is_remote(config.storage):
+        return config, run
+    name, numbers = config.name, itertools.count(2)
+    while run.path.exists():
+        config = config.model_copy(update={"name": f"{name}-{next(numbers)}"})
         run = RunDirectory(config.run_path)
     return config, run
 

@@ -1,5 +1,6 @@
 """Raw columns of a table, text or typed, as numbers, dates or categories; the same for training and prediction."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -29,16 +30,21 @@ def is_row_name(name: str) -> bool:
     return name.startswith("__index_level_")
 
 
-def check_quotes(rows: pa.Table | pa.RecordBatch, end: Callable[[], bytes]) -> None:
+def check_quotes(rows: pa.Table | pa.RecordBatch, open_file: Callable[[], Any]) -> None:
     """Raises ArrowInvalid where a quote in a CSV file is not closed, so that it has taken all rows after it for text.
 
     Args:
         rows: the last rows of the file, as Arrow has read them.
-        end: returns the last bytes of the file.
+        open_file: opens the file, of bytes.
     """
     value = rows.column(rows.num_columns - 1)[-1].as_py() if rows.num_rows else None
+    if not isinstance(value, str) or "\n" not in value:
+        return
+    with open_file() as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 8))
+        end = file.read()
     # Arrow takes the end of the file for that of the quote.
-    if isinstance(value, str) and "\n" in value and not end().rstrip().endswith(b'"'):
+    if not end.rstrip().endswith(b'"'):
         raise pa.ArrowInvalid(f'a quote " that is not closed, before {value[:40]!r}')
 
 

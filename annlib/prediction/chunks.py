@@ -157,13 +157,7 @@ def _with_closed_quotes(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterat
     for batch in batches:
         yield batch
     if batch is not None:
-        check_quotes(batch, lambda: _end(path))
-
-
-def _end(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 8))
-        return file.read()
+        check_quotes(batch, lambda: path.open("rb"))
 
 
 def _csv_names(path: Path) -> list[str]:

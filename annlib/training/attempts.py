@@ -23,9 +23,13 @@ def note(run: RunDirectory, message: Mapping[str, Any]) -> None:
     """
     try:
         with run.attempts.open("a+b") as file:
-            # A part of a line, which a full disk has left.
-            is_cut = file.tell() > 0 and file.seek(-1, os.SEEK_END) >= 0 and file.read(1) != b"\n"
-            file.write(b"\n" * is_cut + json.dumps(message).encode() + b"\n")
+            line = json.dumps(message).encode() + b"\n"
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    # A part of a line, which a full disk has left.
+                    line = b"\n" + line
+            file.write(line)
     except OSError as error:
         # Training bears with storage that is away, and so does this.
         logger.warning("%s could not be noted: %s", message["event"], error)

@@ -54,7 +54,8 @@ def find_files(pattern: str) -> tuple[pyarrow.fs.FileSystem, list[str]]:
         raise DataError(f"--data {pattern} cannot be read: expected files, received: {reason}. Correct it.") from None
     if not paths:
         what = "a file that matches" if any(sign in path for sign in _WILDCARDS) else "a file, or a directory of them,"
-        state = "holds no table" if _is_directory(files, path) else "does not exist"
+        is_directory = files.get_file_info(path).type == pyarrow.fs.FileType.Directory
+        state = "holds no table" if is_directory else "does not exist"
         raise DataError(f"--data {pattern} {state}: expected {what} ending in .csv or .parquet. Correct it.")
     wrong = [found for found in paths if not found.endswith(ENDINGS)]
     if wrong:
@@ -70,12 +71,12 @@ def find_files(pattern: str) -> tuple[pyarrow.fs.FileSystem, list[str]]:
 
 
 def _match(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
-    parts = path.rstrip("/").split("/")
+    parts, kind = path.rstrip("/").split("/"), files.get_file_info(path).type
     # Before anything is taken for a pattern: a name may have brackets.
-    if _is_directory(files, path):
+    if kind == pyarrow.fs.FileType.Directory:
         # Beside its tables, a directory may hold anything.
         return [found for found in _find(files, parts, ["**", "*"]) if found.endswith(ENDINGS)]
-    if files.get_file_info(path).type == pyarrow.fs.FileType.File:
+    if kind == pyarrow.fs.FileType.File:
         return [path]
     fixed = next((index for index, part in enumerate(parts) if any(sign in part for sign in _WILDCARDS)), None)
     return [] if fixed is None else _find(files, parts[:fixed], parts[fixed:])
@@ -93,10 +94,6 @@ def _find(files: pyarrow.fs.FileSystem, directory: Sequence[str], patterns: Sequ
         for path, parts in names.items()
         if not any(part.startswith((".", "_")) for part in parts) and _fits(parts, patterns)
     )
-
-
-def _is_directory(files: pyarrow.fs.FileSystem, path: str) -> bool:
-    return bool(files.get_file_info(path).type == pyarrow.fs.FileType.Directory)
 
 
 def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
@@ -177,19 +174,21 @@ def _read_csv(files: pyarrow.fs.FileSystem, path: str, texts: Sequence[str] = ()
     """Reads a CSV file; the columns `texts` stay text."""
     content = files.open_input_file(path).read_buffer()
     parse = csv_parsing()
-    conversion = csv_conversion(dict.fromkeys(texts, pa.string()))
-    try:
+
+    def read(texts: Iterable[str]) -> pa.Table:
+        conversion = csv_conversion(dict.fromkeys(texts, pa.string()))
         table = csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=conversion)
-        check_quotes(table, lambda: content[-8:].to_pybytes())
+        check_quotes(table, lambda: pa.BufferReader(content))
         return table
+
+    try:
+        return read(texts)
     except pa.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
     # The types are those of the first rows: here later rows hold something else.
     names = csv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
-    conversion = csv_conversion(dict.fromkeys(names, pa.string()))
-    table = csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=conversion)
-    check_quotes(table, lambda: content[-8:].to_pybytes())
+    table = read(names)
     if len(set(names)) < len(names):
         return table
     return pa.table({name: table[name] if name in texts else _typed(table[name]) for name in names})

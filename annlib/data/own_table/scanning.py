@@ -123,14 +123,8 @@ def _survey_csv(files: pyarrow.fs.FileSystem, path: str) -> tuple[pa.Schema, int
             last = batch
             types = {name: _widen(types[name], batch[name]) for name in names}
         if last is not None:
-            check_quotes(last, lambda: _end(files, path))
+            check_quotes(last, lambda: files.open_input_file(path))
     return pa.schema(list(types.items())), num_rows
-
-
-def _end(files: pyarrow.fs.FileSystem, path: str) -> bytes:
-    with files.open_input_file(path) as file:
-        file.seek(max(0, file.size() - 8))
-        return bytes(file.read())
 
 
 def _open_csv(files: pyarrow.fs.FileSystem, path: str, conversion: csv.ConvertOptions) -> Iterator[pa.RecordBatch]:

@@ -14,9 +14,7 @@ from annlib.errors import StorageError
 from annlib.storage import is_remote
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.line_writer import start_line_writer
-
-# Between two looks whether the storage is back, in seconds.
-RETRY_S = 0.5
+from annlib.training.storage_patience import RETRY_S
 
 
 def open_log(

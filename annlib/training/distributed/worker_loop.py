@@ -72,10 +72,9 @@ def train_loop(arguments: dict[str, Any]) -> None:
                     storage.run.create()
                 try:
                     result = _train(config, storage, workload, mailbox, attempt)
-                except AnnlibError:
-                    raise
-                except Exception:
-                    logger.exception("the worker failed")
+                except Exception as error:
+                    if not isinstance(error, AnnlibError) and not _is_of_a_lost_peer(error):
+                        logger.exception("the worker failed")
                     raise
     except AnnlibError as error:
         # A message for the user, not a failure for Ray to try again.
