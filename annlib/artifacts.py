@@ -4,16 +4,21 @@ import contextlib
 import csv
 import dataclasses
 import fcntl
+import hashlib
 import io
 import json
+import logging
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from annlib.errors import StorageError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,27 +143,32 @@ class RunDirectory:
             ) from None
 
     @contextlib.contextmanager
-    def claim(self) -> Iterator[None]:
+    def claim(self, location: str) -> Iterator[None]:
         """Keeps other processes of this machine from training the run meanwhile.
+
+        Args:
+            location: where the run is kept, a path or a URI.
 
         Raises:
             StorageError: one of them does.
         """
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StorageError(
-                    f"the run {self.path} is in use: expected no other process that trains it, received one that does. "
-                    "Wait until it has ended, or give another --name."
-                ) from None
-            except OSError:
-                # A network file system may not lock directories.
-                pass
+        # A network file system may not lock directories, and an object store has no locks; containers that share a
+        # directory may have a /tmp each.
+        places = (self.path, _lock_of(location))
+        with contextlib.ExitStack() as stack:
+            for place in places:
+                try:
+                    descriptor = os.open(place, os.O_RDONLY)
+                    stack.callback(os.close, descriptor)
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise StorageError(
+                        f"the run {location} is in use: expected no other process that trains it, received one that "
+                        "does. Wait until it has ended, or give another --name."
+                    ) from None
+                except OSError as error:
+                    logger.info("%s cannot be locked: %s", place, error)
             yield
-        finally:
-            os.close(descriptor)
 
     def remove_leftovers(self) -> None:
         """Removes what processes that were killed had half written; for when nobody writes."""
@@ -181,8 +191,8 @@ class RunDirectory:
         return metrics
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Writes all rows; the columns are those of the last one."""
-        columns = list(rows[-1]) if rows else ["epoch"]
+        """Writes all rows; the columns are those of the last one, then those that only earlier ones have."""
+        columns = list(dict.fromkeys(name for row in reversed(rows) for name in row)) if rows else ["epoch"]
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
@@ -198,6 +208,16 @@ class RunDirectory:
             return []
 
 
+def _lock_of(location: str) -> Path:
+    """Returns a file of this machine that stands for a location."""
+    locks = Path(tempfile.gettempdir()) / f"annlib-locks-{os.getuid()}"
+    path = locks / hashlib.sha256(location.encode()).hexdigest()
+    with contextlib.suppress(OSError):
+        locks.mkdir(exist_ok=True, mode=0o700)
+        path.touch()
+    return path
+
+
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes to a temporary name beside `path`, then renames: a reader sees the old content or the new one."""
     with replacing(path) as temporary:
@@ -211,12 +231,17 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp{path.suffix}")
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def sync(path: Path) -> None:
+    """Returns when a file's content is on the disk, so that a name that it gets then survives a loss of power."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def check_can_be_written(path: Path) -> None:

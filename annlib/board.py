@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,11 +91,12 @@ def _tensorboard(logdir: str, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     # Without what TensorFlow says of GPUs and processors.
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
     server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *arguments], env=environment)
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
     try:
         yield server
     except KeyboardInterrupt:
-        server.wait()
+        pass
     finally:
-        if server.poll() is None:
-            server.terminate()
-            server.wait()
+        server.terminate()
+        server.wait()
+        signal.signal(signal.SIGTERM, before)

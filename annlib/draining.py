@@ -6,13 +6,14 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 import ray
-from ray._private import services
 from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from ray.exceptions import AuthenticationError
 
 from annlib.errors import ClusterError
+from annlib.training.distributed import running_address
 
 # How often to look whether all have left, in seconds.
 LOOK_EVERY_S = 0.5
@@ -52,14 +53,16 @@ def drain(*, deadline_s: int) -> list[str]:
     )
     if not accepted:
         raise ClusterError(f"Ray does not drain this node: {reason}. Try again, or stop the node without.")
-    while (left := _left(drivers)) and time.monotonic() < deadline:
+    while (left := _left(drivers, address)) and time.monotonic() < deadline:
         time.sleep(LOOK_EVERY_S)
     return left
 
 
 def _connect() -> str:
     try:
-        address = str(services.canonicalize_bootstrap_address("auto"))
+        address = os.environ.get("RAY_ADDRESS", "auto")
+        if address in ("auto", "local"):
+            address = running_address() or ""
         # Where a whole cluster ends, its head may have gone already; Ray itself would look for it for a minute.
         host, port = address.rsplit(":", 1)
         socket.create_connection((host, int(port)), timeout=HEAD_TIMEOUT_S).close()
@@ -86,15 +89,27 @@ def _drivers() -> list[int]:
     ]
 
 
-def _left(drivers: list[int]) -> list[str]:
-    """Returns a line for each worker of Ray Train on this machine, and for each of the drivers that still runs."""
+def _left(drivers: list[int], address: str) -> list[str]:
+    """Returns a line for each worker of Ray Train on this cluster's node, and for each driver that still runs."""
     found = []
     for name in os.listdir("/proc"):
         if not name.isdecimal():
             continue
-        with contextlib.suppress(OSError), open(f"/proc/{name}/cmdline", "rb") as file:
-            command = file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+        with contextlib.suppress(OSError):
+            command = _command(name)
+            is_worker = command.startswith("ray::RayTrainWorker") and f"={address} " in _command(_parent(name))
             # A process that has ended and waits for its parent has none.
-            if command and (int(name) in drivers or command.startswith("ray::RayTrainWorker")):
+            if command and (int(name) in drivers or is_worker):
                 found.append(f"process {name}: {command[:100]}")
     return found
+
+
+def _command(pid: str) -> str:
+    content = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return content.replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def _parent(pid: str) -> str:
+    """Returns the process' parent: of a worker, the raylet that has `--gcs-address=HOST:PORT` in its command."""
+    # The name of the program, in parentheses, may hold anything.
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]

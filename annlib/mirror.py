@@ -1,6 +1,7 @@
 """A local directory that is copied to an object store as it changes."""
 
 import logging
+import os
 import random
 import threading
 import time
@@ -132,11 +133,13 @@ class Mirror:
 
     def _copy(self, only: Sequence[str] = ("",)) -> None:
         versions: dict[str, _Version] = {}
-        for path in self._directory.rglob("*"):
-            relative = path.relative_to(self._directory)
-            version = None if _is_temporary(relative) else _version(path)
-            if version is not None and path.name.endswith(tuple(only)):
-                versions[relative.as_posix()] = version
+        # Checkpoints come and go meanwhile, which os.walk bears with, and Path.rglob does not.
+        for directory, _, names in os.walk(self._directory):
+            for path in (Path(directory, name) for name in names if name.endswith(tuple(only))):
+                relative = path.relative_to(self._directory)
+                version = None if _is_temporary(relative) else _version(path)
+                if version is not None:
+                    versions[relative.as_posix()] = version
         # A manifest comes after the files that it names, and goes before them.
         for name in sorted(versions, key=lambda name: (name.endswith(MANIFEST), name)):
             if self._copied.get(name) != versions[name] and not self._is_too_early(name, versions[name]):

@@ -21,7 +21,7 @@ from annlib.reporting.report import write_report
 from annlib.reporting.terminal import RunDisplay, metrics_table, print_line
 from annlib.storage import is_remote
 from annlib.training import checkpoint
-from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
+from annlib.training.driver import EXIT_SIGNAL, Signals, collect_signals, log_to, output_to
 from annlib.training.final_metrics import final_metrics
 from annlib.training.follower import Follower
 from annlib.training.precision import check_precision
@@ -52,20 +52,24 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
     """
     config = workload.settled(config)
     try:
-        with storage_news(lambda line: print_line(console, line)), open_run_storage(config) as storage:
-            return _train(config, workload, storage, console)
+        with (
+            collect_signals(console) as signals,
+            storage_news(lambda line: print_line(console, line)),
+            open_run_storage(config) as storage,
+        ):
+            return _train(config, workload, storage, signals, console)
     except OSError as error:
         # Workers wait for a storage that is away; what the driver writes at the start and the end is not worth that.
-        if error.errno not in _STORAGE_ERRORS:
+        if error.errno not in _STORAGE_ERRORS and config.run_path not in Path(str(error.filename)).parents:
             raise
         raise StorageError(
-            f"the storage {config.location} failed: expected to write {error.filename or 'a file'}, received "
-            f"{error.strerror}. Mend it or make room, then start the same command again: it goes on from the last "
-            "checkpoint."
+            f"the storage {config.location} failed: expected to read and write {error.filename or 'its files'}, "
+            f"received {error.strerror}. Mend it, its permissions or room, then start the same command again: it goes "
+            "on from the last checkpoint."
         ) from error
 
 
-def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: Console) -> int:
+def _train(config: RunConfig, workload: Workload, storage: RunStorage, signals: Signals, console: Console) -> int:
     run = storage.run
     # Before the run directory exists or changes, so that bad input leaves nothing behind.
     for file, kind in ((run.search, "a search"), (run.trial, "a trial of a search")):
@@ -108,19 +112,25 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, console: 
                 stack.enter_context(distributed.cluster(config))
         config, run = _with_free_name(config, run)
         run.create()
-        stack.enter_context(run.claim())
+        stack.enter_context(run.claim(config.location))
+        if run.read_metrics() != finished:
+            raise StorageError(
+                f"the run {config.location} has just been finished by another process: expected none that trains it. "
+                "Start the same command again to see what it has."
+            )
         # Workers write to the same file.
         stack.enter_context(output_to(run.log, place="driver" if config.uses_ray else None))
         stack.enter_context(log_to(run.log))
         write_atomically(run.config, config.to_yaml().encode())
-        interrupts = stack.enter_context(collect_signals(console))
+        signals.phase = "training"
         results.import_ahead()
         with RunDisplay(console, epochs=config.epochs, metrics=workload.metrics) as display:
             if config.uses_ray:
-                result = _train_on_ray(config, workload, run, storage, display, interrupts, console)
+                result = _train_on_ray(config, workload, run, storage, display, signals, console)
             else:
-                result = _train_here(config, workload, storage, display, interrupts)
-        return _finish(config, workload, run, {**result, "notes": notes}, interrupts, console)
+                result = _train_here(config, workload, storage, display, signals)
+        signals.phase = "ending"
+        return _finish(config, workload, run, {**result, "notes": notes}, signals, console)
 
 
 def _with_free_name(config: RunConfig, run: RunDirectory) -> tuple[RunConfig, RunDirectory]:
@@ -147,7 +157,7 @@ def _prepare_devices(config: RunConfig) -> None:
 
 
 def _train_here(
-    config: RunConfig, workload: Workload, storage: RunStorage, display: RunDisplay, interrupts: list[int]
+    config: RunConfig, workload: Workload, storage: RunStorage, display: RunDisplay, signals: Signals
 ) -> dict[str, Any]:
     import tensorflow as tf
 
@@ -157,7 +167,7 @@ def _train_here(
     context = WorkerContext(
         rank=0,
         strategy=tf.distribute.get_strategy(),
-        stop_requested=lambda: bool(interrupts),
+        stop_requested=lambda: bool(signals.received),
         check_storage=storage.check,
         flush_storage=storage.flush,
         on_row=display.show,
@@ -182,14 +192,16 @@ def _train_on_ray(
     run: RunDirectory,
     storage: RunStorage,
     display: RunDisplay,
-    interrupts: list[int],
+    signals: Signals,
     console: Console,
 ) -> dict[str, Any]:
     from annlib.training import attempts, distributed
 
     follower = Follower(run, display, console)
     attempts.note(run, {"event": "start", "time": time.time()})
-    result = distributed.train(config, workload, on_message=follower.take, stop_requested=lambda: bool(interrupts))
+    result = distributed.train(
+        config, workload, on_message=follower.take, stop_requested=lambda: bool(signals.received)
+    )
     storage.refresh()
     return {**result, **attempts.summary(attempts.read(run))}
 
@@ -199,7 +211,7 @@ def _finish(
     workload: Workload,
     run: RunDirectory,
     result: dict[str, Any],
-    interrupts: list[int],
+    signals: Signals,
     console: Console,
 ) -> int:
     if result["interrupted"]:
@@ -211,7 +223,7 @@ def _finish(
             soft_wrap=True,
         )
         print_line(console, config.location)
-        return EXIT_SIGNAL + interrupts[0]
+        return EXIT_SIGNAL + signals.received[0]
     if result["loading_problem"]:
         print_line(
             console,

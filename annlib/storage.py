@@ -73,6 +73,11 @@ def check_storage(storage: str, *, name: str = "--storage") -> str:
         return str(Path(storage).expanduser().absolute())
     parts = urlsplit(storage, allow_fragments=False)
     if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost") or not parts.path:
+            raise ConfigError(
+                f"{name} {storage} is no path of this machine: expected file:///directory, with three slashes. Correct "
+                "it, or give the path alone."
+            )
         return str(Path(unquote(parts.path)))
     if parts.scheme not in SCHEMES:
         raise ConfigError(
@@ -86,7 +91,13 @@ def check_storage(storage: str, *, name: str = "--storage") -> str:
         )
     if not parts.netloc:
         raise ConfigError(f"{name} {storage} names no bucket: expected {parts.scheme}://bucket/prefix. Correct it.")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    path = parts.path.rstrip("/")
+    if "//" in path:
+        raise ConfigError(
+            f"{name} {storage} has a part without a name: expected {parts.scheme}://bucket/prefix with single slashes. "
+            "Correct it."
+        )
+    return f"{parts.scheme}://{parts.netloc}{path}"
 
 
 class Remote:
@@ -215,6 +226,11 @@ def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":
         )
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
     parts = urlsplit(endpoint or "https://")
+    if parts.scheme not in ("http", "https") or (endpoint and not parts.netloc) or parts.path.strip("/"):
+        raise ConfigError(
+            "the endpoint of the object store is wrong: expected http://HOST:PORT or https://HOST:PORT, received "
+            f"{(endpoint or '').rpartition('@')[2]!r}. Correct AWS_ENDPOINT_URL in the environment."
+        )
     region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
     return fs.S3FileSystem(
         endpoint_override=parts.netloc or None,

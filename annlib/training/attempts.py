@@ -17,9 +17,9 @@ def note(run: RunDirectory, message: Mapping[str, Any]) -> None:
 
     Args:
         run: the run directory.
-        message: {"event", "time": seconds since 1970, ...}. Events are "start", of the driver; "worker", a process is
-            there; "training", its first steps have run; "failure", workers were lost; "resize", nodes came or went;
-            "preemption", a node is about to be taken away.
+        message: {"event", "time": seconds since 1970 by the driver's clock, ...}. Events are "start", of the driver;
+            "worker", a process is there; "training", its first steps have run; "failure", workers were lost; "resize",
+            nodes came or went; "preemption", a node is about to be taken away.
     """
     try:
         with run.attempts.open("a+b") as file:
@@ -51,7 +51,8 @@ def read(run: RunDirectory) -> list[dict[str, Any]]:
 def summary(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Returns {"attempts": number of starts of the workers, "restarts": [{"cause", "seconds_lost"}], "world_sizes"}.
 
-    The seconds are those from the event that ended training until the first steps have run again.
+    The seconds are those from where the driver learned what ended training, or was itself started again, until the
+    first steps have run again.
     """
     restarts: list[dict[str, Any]] = []
     ended: Mapping[str, Any] | None = None
@@ -60,7 +61,9 @@ def summary(events: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         kind = event["event"]
         if kind in ("failure", "resize") or (kind == "start" and has_trained):
             cause = event.get("cause", "the driver was started again")
-            ended = ended or {"cause": cause, "time": event["time"]}
+            first = ended or {"cause": cause, "time": event["time"]}
+            # Nobody waited for the workers while there was no driver.
+            ended = {**first, "time": event["time"]} if kind == "start" else first
         elif kind == "training":
             if ended is not None:
                 restarts.append({"cause": ended["cause"], "seconds_lost": round(event["time"] - ended["time"], 1)})

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from annlib.artifacts import sync
 from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.errors import CheckpointError
@@ -34,6 +35,8 @@ _CALLBACK_PREFIX = "callback/"
 _METRIC_PREFIX = "metric/"
 _DEFAULT = "(default)"
 _STEP_FIELDS = {"gradient_accumulation", "gradient_compression", "sync_every"}
+# The best value and the patience of one monitor say nothing of another.
+_MONITOR_FIELDS = {"monitor", "monitor_mode"}
 Arrays = dict[str, np.ndarray[Any, Any]]
 
 # What reading a damaged checkpoint raises.
@@ -89,7 +92,7 @@ def identity(config: RunConfig, data: Dataset, model: "keras.Model | None" = Non
         # A schedule reaches its end with the last epoch, so that more epochs are another training.
         **({} if config.learning_rate_schedule == "constant" else {"epochs": config.epochs}),
         # Those of older runs are the defaults.
-        **config.model_dump(mode="json", include=_STEP_FIELDS, exclude_defaults=True),
+        **config.model_dump(mode="json", include=_STEP_FIELDS | _MONITOR_FIELDS, exclude_defaults=True),
         **config.identity,
         "data_fingerprint": data.fingerprint,
     }
@@ -112,6 +115,8 @@ def save(directory: Path, model: "keras.Model", progress: Progress, *, keep: int
         del manifest["callback_arrays"], manifest["metrics"]
         manifest["manifest_sha256"] = _manifest_sha256(manifest)
         (temporary / "manifest.json").write_text(json.dumps(manifest))
+        for written in temporary.iterdir():
+            sync(written)
         if path.exists():
             # Of the same epoch, for the order of batches and the weights depend on nothing else.
             shutil.rmtree(path)
@@ -258,8 +263,13 @@ def _variables(model: "keras.Model") -> "list[keras.Variable]":
 
 
 def _newest_first(directory: Path) -> list[Path]:
-    found = (path for path in directory.glob("epoch-*") if _NAME.fullmatch(path.name) and path.is_dir())
-    return sorted(found, key=_place, reverse=True)
+    # Not Path.glob, for which a directory that cannot be read is an empty one.
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    found = (directory / name for name in names if _NAME.fullmatch(name))
+    return sorted((path for path in found if path.is_dir()), key=_place, reverse=True)
 
 
 def _place(path: Path) -> tuple[int, int]:

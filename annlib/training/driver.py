@@ -1,6 +1,7 @@
 """What a driver has around its work: signals, and where output and log lines go."""
 
 import contextlib
+import dataclasses
 import io
 import logging
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from rich.console import Console
 
@@ -29,23 +30,42 @@ class DriverConsole(Console):
         self.quiet = True
         # What is still in Python's buffer would fail when the process ends.
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
+        os.dup2(nowhere, self.file.fileno())
         os.close(nowhere)
         logger.warning("nobody reads the standard output any more")
 
 
-@contextlib.contextmanager
-def collect_signals(console: Console) -> Iterator[list[int]]:
-    """Collects Ctrl-C, SIGTERM and the SIGHUP of a terminal that goes away: the first one stops at the next step.
+@dataclasses.dataclass
+class Signals:
+    """Ctrl-C, SIGTERM and the SIGHUP of a terminal that goes away.
 
-    Ctrl-C after it stops at once. A second SIGTERM changes nothing: where a job is stopped and its pod is deleted, both
-    send one. Where SIGHUP is ignored, as below `nohup`, it still is.
+    Args:
+        phase: while "starting", a signal ends the process at once, for there is nothing to save; while "training", it
+            is kept, for the training to stop at its next step; while "ending", it changes nothing any more.
+        received: the numbers of those that were kept.
     """
-    received: list[int] = []
+
+    phase: Literal["starting", "training", "ending"] = "starting"
+    received: list[int] = dataclasses.field(default_factory=list)
+
+
+@contextlib.contextmanager
+def collect_signals(console: Console) -> Iterator[Signals]:
+    """Collects signals.
+
+    Ctrl-C after another signal stops at once. A second SIGTERM changes nothing: where a job is stopped and its pod is
+    deleted, both send one. Where SIGHUP is ignored, as below `nohup`, it still is.
+    """
+    signals = Signals()
+    received = signals.received
 
     def handle(signum: int, frame: Any) -> None:
+        if signals.phase == "starting":
+            raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(EXIT_SIGNAL + signum)
         received.append(signum)
-        if len(received) == 1:
+        if signals.phase == "ending" and signum != signal.SIGINT:
+            return
+        if len(received) == 1 and signals.phase == "training":
             name = signal.Signals(signum).name
             logger.info("%s: stopping with a checkpoint", name)
             if signum == signal.SIGHUP:
@@ -55,12 +75,12 @@ def collect_signals(console: Console) -> Iterator[list[int]]:
         elif signum == signal.SIGINT:
             raise KeyboardInterrupt
 
-    signals = [signal.SIGINT, signal.SIGTERM]
+    numbers = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-        signals.append(signal.SIGHUP)
-    before = {signum: signal.signal(signum, handle) for signum in signals}
+        numbers.append(signal.SIGHUP)
+    before = {signum: signal.signal(signum, handle) for signum in numbers}
     try:
-        yield received
+        yield signals
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

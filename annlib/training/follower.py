@@ -27,10 +27,14 @@ class Follower:
         self._nodes: dict[int, str] = {}
         self._world_size = 0
         self._ended_at: float | None = None
+        self._has_told_of_start = True
+        self._last_failure: tuple[list[int], str] | None = None
 
     def take(self, message: dict[str, Any]) -> None:
         """Shows a message, and notes it where it tells of the workers' starts and ends."""
         kind = message["event"]
+        # Clocks of other nodes may be minutes off.
+        message["time"] = time.time()
         if kind == "rows":
             for row in message["rows"]:
                 # After a restart the epochs since the checkpoint come once more.
@@ -47,15 +51,25 @@ class Follower:
         if kind == "worker":
             self._nodes[message["rank"]] = message["node"]
             self._world_size = message["world_size"]
+            self._last_failure = None
+            if not self._has_told_of_start:
+                self._has_told_of_start = True
+                self._print(f"all {self._world_size} workers start again")
         elif kind in ("failure", "resize"):
+            failure = (message["ranks"], message["cause"])
+            if failure == self._last_failure:
+                # Ray Train tells it again at each look, while it waits for a node that is taken away.
+                return
+            self._last_failure = failure
             nodes = ", ".join(sorted({self._nodes.get(rank, "an unknown node") for rank in message["ranks"]}))
             message["cause"] += f" (node {nodes})" if nodes else ""
             self._ended_at = self._ended_at or message["time"]
-            self._print(f"{message['cause']}; Ray starts all workers again")
+            self._has_told_of_start = False
+            self._print(message["cause"])
         elif kind == "preemption":
             self._print(f"the nodes of ranks {message['ranks']} are about to be taken away; saving until then")
         elif kind == "training" and self._ended_at is not None:
-            seconds = time.time() - self._ended_at
+            seconds = message["time"] - self._ended_at
             self._print(f"training again after {seconds:.1f} s with {self._world_size} workers")
             self._ended_at = None
         attempts.note(self._run, message)

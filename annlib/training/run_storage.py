@@ -2,8 +2,12 @@
 
 import contextlib
 import dataclasses
+import fcntl
+import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
@@ -12,6 +16,10 @@ from annlib.storage import Remote, is_remote
 
 # A user who starts a run wants to know soon that there is no such store, in seconds.
 START_PATIENCE_S = 10.0
+
+# What a copy of a run, `RunConfig.run_path`, is called, and when one that nobody has locked counts as left, in seconds.
+COPIES = "annlib-[0-9]*-*"
+LEFT_AFTER_S = 60.0
 
 
 def _nothing() -> None:
@@ -55,8 +63,8 @@ def open_run_storage(
         return
     remote = Remote(config.location)
     remote.probe(timeout_s=patience_s)
-    run.path.mkdir(parents=True)
-    try:
+    with _own_directory(run.path.parent):
+        run.path.mkdir()
         with Mirror(run.path, remote, timeout_s=config.storage_timeout_s) as mirror:
             mirror.pull(exclude=leave_out)
             # What this process writes itself is newer here.
@@ -67,5 +75,31 @@ def open_run_storage(
                 flush=mirror.flush,
                 refresh=lambda: mirror.pull(exclude=("checkpoints/", *own)),
             )
+
+
+@contextlib.contextmanager
+def _own_directory(path: Path) -> Iterator[None]:
+    """Makes a directory that goes with this process; removes those of processes that were killed."""
+    for left in path.parent.glob(COPIES):
+        # One that has just been made may not be locked yet.
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT_AFTER_S and left.stat().st_uid == os.getuid():
+                with _locked(left):
+                    shutil.rmtree(left, ignore_errors=True)
+    path.mkdir(mode=0o700)
+    try:
+        with _locked(path):
+            yield
     finally:
-        shutil.rmtree(run.path.parent, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Locks a directory; raises OSError where another process has."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)

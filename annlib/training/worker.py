@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import io
 import logging
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -74,18 +73,23 @@ def train_worker(
     progress = _restore(model, expected, config, context, run)
     best = _best_checkpoint(config, context, run)
     tensorboard = _tensorboard(data, signature, config, run) if context.rank == 0 else None
-    started = time.perf_counter()
+    splits = {"train": data.train, "validation": data.validation, **({} if is_trial else {"test": data.test})}
+    metrics = {}
     try:
         rows = _fit(model, data, signature, config, context, run, progress, best, tensorboard)
+        for name, split in splits.items():
+            # The last checkpoint has all that was trained.
+            if _agrees_to_stop(context):
+                raise Interrupted(f"epoch {len(rows)}")
+            metrics[name] = evaluate_split(model, signature, split, config)
     except Interrupted as interruption:
         best.write()
         if tensorboard is not None:
             tensorboard.write()
         context.flush_storage()
         return {"interrupted": True, "progress": str(interruption)}
-    seconds = time.perf_counter() - started
-    splits = {"train": data.train, "validation": data.validation, **({} if is_trial else {"test": data.test})}
-    metrics = {name: evaluate_split(model, signature, split, config) for name, split in splits.items()}
+    # Those of earlier starts of the run as well.
+    seconds = sum(row["seconds"] for row in rows)
     loading_problem = None
     if context.rank == 0:
         storage = StoragePatience(config.storage_timeout_s)
@@ -98,7 +102,7 @@ def train_worker(
         "interrupted": False,
         "loading_problem": loading_problem,
         "seconds": seconds,
-        "samples_per_s": len(data.train) * (len(rows) - progress.epoch) / seconds,
+        "samples_per_s": len(data.train) * len(rows) / seconds if rows else 0.0,
         "epochs": len(rows),
         "peak_memory_bytes": peak_memory_bytes(),
         "best": {"epoch": best.best_epoch, config.monitor: best.best},
@@ -129,6 +133,14 @@ def _restore(
             storage.insist(lambda: restore((epoch, step)))
             progress = found[0]
     return progress or checkpoint.Progress(epoch=0, history=[], identity=identity)
+
+
+def _agrees_to_stop(context: WorkerContext) -> bool:
+    """Tells on all ranks whether rank 0 is asked to stop."""
+    wants = context.rank == 0 and context.stop_requested()
+    if context.strategy.num_replicas_in_sync == 1:
+        return wants
+    return bool(sum_over_replicas(context.strategy, [float(wants)])[0])
 
 
 def _best_checkpoint(config: RunConfig, context: WorkerContext, run: RunDirectory) -> BestCheckpoint:

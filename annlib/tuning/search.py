@@ -125,7 +125,7 @@ def _run(
         room = search.config.model_copy(update={"num_workers": (workers, workers)})
         stack.enter_context(distributed.cluster(room, flag="--concurrency"))
     _write_search(directory, search)
-    stack.enter_context(RunDirectory(directory).claim())
+    stack.enter_context(RunDirectory(directory).claim(search.config.location))
     stack.enter_context(output_to(directory / "search.log"))
     stack.enter_context(log_to(directory / "search.log"))
     better = "larger" if search.larger_is_better else "smaller"
@@ -150,9 +150,10 @@ def _run(
         concurrency=search.concurrency,
         trials_per_process=search.trials_per_process,
     )
-    received = stack.enter_context(collect_signals(console))
-    run_trials(plan, search.workload, on_record=show, stop_requested=lambda: bool(received))
-    return records, received
+    signals = stack.enter_context(collect_signals(console))
+    signals.phase = "training"
+    run_trials(plan, search.workload, on_record=show, stop_requested=lambda: bool(signals.received))
+    return records, signals.received
 
 
 def _write_search(directory: Path, search: Search) -> None:

@@ -1,13 +1,13 @@
 """Finished runs that several tests look at."""
 
 import io
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import warm
 from rich.console import Console
 
 import annlib.run
@@ -24,15 +24,7 @@ def job() -> Job:
     """Runs an entry point as a user does: `job("evaluate", run, "--json", path)`."""
 
     def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("ANNLIB_")}
-        return subprocess.run(
-            [sys.executable, str(ROOT / f"jobs/{name}.py"), *map(str, arguments)],
-            env={**kept, "CUDA_VISIBLE_DEVICES": "-1"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return warm.run(ROOT / f"jobs/{name}.py", *map(str, arguments), env=warm.environment())
 
     return run
 

@@ -1,14 +1,15 @@
 """The README's workload in a file of the user's own, trained as a user does."""
 
 import json
+import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import warm
 from sklearn.datasets import load_wine
 
 import annlib
@@ -24,8 +25,7 @@ def readme_program() -> str:
 
 
 def run_job(directory: Path, job: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOT / f"jobs/{job}.py"), *arguments]
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
+    return warm.run(ROOT / f"jobs/{job}.py", *arguments, env=os.environ, cwd=directory)
 
 
 def train(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

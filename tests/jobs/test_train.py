@@ -3,7 +3,6 @@
 import csv
 import gzip
 import json
-import os
 import shutil
 import signal
 import struct
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = {"config.yaml", "history.csv", "metrics.json", "model.keras", "checkpoints", "tensorboard", "run.log"}
@@ -32,15 +32,8 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, str(ROOT / "jobs/train.py"), *arguments]
 
 
-def environment(**variables: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("ANNLIB_")}
-    return {**kept, "CUDA_VISIBLE_DEVICES": "-1", **variables}
-
-
 def train(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments), env=environment(**variables), capture_output=True, text=True, timeout=120, check=False
-    )
+    return warm.run(ROOT / "jobs/train.py", *arguments, env=warm.environment(**variables))
 
 
 def digits(storage: Path, name: str, epochs: int, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -206,7 +199,7 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(storage: Path, long_run
     run = storage / sent.name
     arguments = ["digits", "--storage", str(storage), "--name", run.name, "--epochs", str(LONG_EPOCHS), *LONG]
     arguments += ["--checkpoint-every-s", "0.2"]
-    process = subprocess.Popen(command(*arguments), env=environment(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command(*arguments), env=warm.environment(), stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         while not list(run.glob("checkpoints/epoch-*")) and time.monotonic() < deadline:
@@ -291,7 +284,7 @@ def test_an_unknown_variable_is_one_line() -> None:
 def test_help_imports_neither_tensorflow_nor_ray(flag: str) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", str(ROOT / "jobs/train.py"), flag],
-        env=environment(),
+        env=warm.environment(),
         capture_output=True,
         text=True,
         timeout=60,
@@ -316,6 +309,6 @@ def test_a_local_run_imports_no_ray(tmp_path: Path) -> None:
         "assert 'ray' not in sys.modules\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], env=warm.environment(), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr

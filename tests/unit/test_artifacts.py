@@ -76,17 +76,33 @@ def test_damaged_metrics_are_a_clear_error(tmp_path: Path) -> None:
         run.read_metrics()
 
 
-def test_one_process_at_a_time_trains_a_run(tmp_path: Path) -> None:
-    with RunDirectory(tmp_path).claim():
+@pytest.mark.parametrize("location", ["{tmp_path}", "s3://bucket/runs/name"])
+def test_one_process_at_a_time_trains_a_run(tmp_path: Path, location: str) -> None:
+    location = location.format(tmp_path=tmp_path)
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    # Of a run on an object store each process has a copy.
+    ours, theirs = (tmp_path / name if "://" in location else tmp_path for name in ("here", "there"))
+    with RunDirectory(ours).claim(location):
         other = (
             "import sys; from pathlib import Path; from annlib.artifacts import RunDirectory\n"
-            "with RunDirectory(Path(sys.argv[1])).claim(): pass"
+            "with RunDirectory(Path(sys.argv[1])).claim(sys.argv[2]): pass"
         )
-        done = subprocess.run([sys.executable, "-c", other, tmp_path], capture_output=True, text=True, check=False)
-        assert f"StorageError: the run {tmp_path} is in use: expected no other process" in done.stderr
+        command = [sys.executable, "-c", other, theirs, location]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert f"StorageError: the run {location} is in use: expected no other process" in done.stderr
     # It ends with the process that has it, also where that is killed.
     killed = other.replace(": pass", ": import os; os.kill(os.getpid(), 9)")
-    assert subprocess.run([sys.executable, "-c", killed, tmp_path], check=False).returncode == -9
-    with RunDirectory(tmp_path).claim():
+    assert subprocess.run([sys.executable, "-c", killed, theirs, location], check=False).returncode == -9
+    with RunDirectory(ours).claim(location):
         pass
-    assert list(tmp_path.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"here", "there"}
+
+
+def test_the_history_of_other_metrics_keeps_its_columns(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.write_history([{"epoch": 1, "loss": 2.0, "mae": 1.0}, {"epoch": 2, "loss": 1.0, "mape": 3.0}])
+    assert run.read_history() == [
+        {"epoch": "1", "loss": "2.0", "mape": "", "mae": "1.0"},
+        {"epoch": "2", "loss": "1.0", "mape": "3.0", "mae": ""},
+    ]

@@ -1,14 +1,21 @@
+import errno
+import io
 from pathlib import Path
+
+import pytest
+from rich.console import Console
 
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig, load_config
-from annlib.run import _with_free_name
+from annlib.errors import StorageError
+from annlib.run import _with_free_name, train
+from annlib.workloads import find
 
-DEFAULTS = {"workload": "digits", "epochs": 1, "global_batch_size": 32, "learning_rate": 0.1}
+DEFAULTS = find("digits").defaults
 
 
 def config(storage: Path, **values: object) -> RunConfig:
-    return load_config({"storage": storage, **values}, defaults=DEFAULTS, environment={})
+    return load_config({"workload": "digits", "storage": storage, **values}, defaults=DEFAULTS, environment={})
 
 
 def test_runs_that_begin_in_the_same_second_get_directories_of_their_own(tmp_path: Path) -> None:
@@ -25,3 +32,29 @@ def test_a_name_that_is_given_stays(tmp_path: Path) -> None:
     given = config(tmp_path, name="mine")
     given.run_path.mkdir()
     assert _with_free_name(given, RunDirectory(given.run_path))[0] == given
+
+
+def test_files_that_may_not_be_read_are_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = config(tmp_path, name="mine")
+
+    def denied(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(given.run_path / "checkpoints"))
+
+    monkeypatch.setattr("annlib.training.checkpoint.find_resumable", denied)
+    with pytest.raises(StorageError, match=r"failed: .*mine/checkpoints, received Permission denied\. Mend it"):
+        train(given, find("digits"), console=Console(file=io.StringIO()))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_ended_meanwhile_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = config(tmp_path, name="mine")
+    create = RunDirectory.create
+
+    def finish(run: RunDirectory) -> None:
+        create(run)
+        run.metrics.write_text('{"epochs": 1, "stopped_early": false}')
+
+    monkeypatch.setattr(RunDirectory, "create", finish)
+    with pytest.raises(StorageError, match="has just been finished by another process"):
+        train(given, find("digits"), console=Console(file=io.StringIO()))
+    assert not given.run_path.joinpath("history.csv").exists()

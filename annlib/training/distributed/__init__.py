@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from annlib.training.distributed.cluster import cluster, connection
+from annlib.training.distributed.cluster import cluster, connection, running_address
 
-__all__ = ["cluster", "connection", "train"]
+__all__ = ["cluster", "connection", "running_address", "train"]
 
 
 def __getattr__(name: str) -> Any:

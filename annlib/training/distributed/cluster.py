@@ -4,7 +4,10 @@ import contextlib
 import functools
 import logging
 import os
+import signal
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from ray.exceptions import AuthenticationError
 
 from annlib.config import RunConfig
 from annlib.errors import ClusterError
+from annlib.training.driver import EXIT_SIGNAL
 
 # What Ray Train reads in the driver and passes on to its controller. A user's own values stay.
 _SETTINGS = {
@@ -92,13 +96,15 @@ def _initialize() -> None:
         "logging_level": logging.WARNING,
         "runtime_env": {"env_vars": {"PYTHONPATH": path}},
     }
+    # A job's own PYTHONPATH, which this one holds, would be a conflict otherwise.
+    os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")
     given = os.environ.get("RAY_ADDRESS")
-    address = given or _running()
+    address = given or running_address()
     if address not in (None, "local"):
         try:
             if address != "auto" and "://" not in address:
                 _check_address(address)
-            ray.init(address=address, **options)
+            _connect(address=address, **options)
         except (OSError, ValueError, AuthenticationError) as error:
             # One of its own in the place of one that lets nobody in would hide that.
             raise _refusal(given, error) from None
@@ -106,7 +112,7 @@ def _initialize() -> None:
     try:
         # Loopback and no dashboard: nobody else shall reach what runs for this command only.
         with _session_of_its_own():
-            ray.init(address="local", include_dashboard=False, _node_ip_address=_LOOPBACK, **options)
+            _connect(address="local", include_dashboard=False, _node_ip_address=_LOOPBACK, **options)
     except Exception as error:  # Ray raises no narrower kind
         raise ClusterError(
             f"Ray did not start on this machine: {error}. Start the command again when the machine is less busy, or "
@@ -114,7 +120,22 @@ def _initialize() -> None:
         ) from error
 
 
-def _running() -> str | None:
+def _connect(**options: Any) -> None:
+    """Calls `ray.init`, whose own handler of SIGTERM would end the process with its number, 15, as the exit code."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(**options)
+    except SystemExit:
+        sys.exit(EXIT_SIGNAL + signal.SIGTERM)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _end if before == signal.SIG_DFL else before)
+
+
+def _end(signum: int, frame: Any) -> None:
+    sys.exit(EXIT_SIGNAL + signum)
+
+
+def running_address() -> str | None:
     """Returns the address of a Ray that was started on this machine for others to use, by `ray start` first of all."""
     found = services.find_gcs_addresses()
     started = services.find_bootstrap_address(None)

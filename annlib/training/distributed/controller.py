@@ -44,7 +44,6 @@ class SaveBeforeResize(WorkerGroupCallback):  # type: ignore[misc]
 
     def __init__(self, mailbox_name: str) -> None:
         self._mailbox = Mailbox(mailbox_name)
-        self._num_resizes = 0
 
     def before_worker_group_shutdown(self, worker_group: Any) -> None:
         """Called by Ray Train, also when the workers have failed or finished."""
@@ -58,11 +57,13 @@ class SaveBeforeResize(WorkerGroupCallback):  # type: ignore[misc]
             cause = f"the node of rank {', '.join(map(str, ranks))} is taken away"
             self._mailbox.post("resize", cause=cause, ranks=ranks)
             return
-        self._num_resizes += 1
-        self._mailbox.set(f"save/{self._num_resizes}")
+        number = self._mailbox.num_resizes()
+        self._mailbox.set(f"save/{number}")
         deadline = time.monotonic() + SAVE_TIMEOUT_S
-        while not self._mailbox.is_set(f"saved/{self._num_resizes}") and time.monotonic() < deadline:
+        while not self._mailbox.is_set(f"saved/{number}") and time.monotonic() < deadline:
             time.sleep(0.1)
+        # The next workers wait for the next one.
+        self._mailbox.put("resizes", {"count": number + 1})
         self._mailbox.post("resize", cause="nodes came or went", ranks=[])
 
 

@@ -47,7 +47,7 @@ def train(
         config: a configuration with workers.
         workload: what to train.
         on_message: called with what workers and Ray Train tell: {"event": "worker", "training", "rows", "failure",
-            "preemption" or "resize", "time": seconds, ...}.
+            "preemption" or "resize", ...}.
         stop_requested: tells whether the workers shall stop at the next step, with a checkpoint.
 
     Returns:

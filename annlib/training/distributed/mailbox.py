@@ -30,7 +30,7 @@ class Mailbox:
 
     def post(self, event: str, **values: Any) -> None:
         """Sends a message to the driver."""
-        message = {"event": event, "time": time.time(), **values}
+        message = {"event": event, **values}
         _internal_kv_put(self._key(f"post/{time.time_ns():020d}-{uuid.uuid4().hex}"), json.dumps(message).encode())
 
     def take(self) -> list[dict[str, Any]]:
@@ -63,6 +63,10 @@ class Mailbox:
         """Returns the value of that name; None where nobody has left one yet."""
         value = _internal_kv_get(self._key(f"value/{name}"))
         return None if value is None else dict(json.loads(value))
+
+    def num_resizes(self) -> int:
+        """Returns how often Ray Train has ended the workers to start more or fewer."""
+        return int((self.get("resizes") or {"count": 0})["count"])
 
     def attempt(self, group: str) -> int:
         """Returns the number of a group of workers among those of this start, counted from 1."""

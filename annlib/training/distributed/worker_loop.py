@@ -17,7 +17,7 @@ from ray.train.v2._internal.execution.context import get_train_context
 from ray.util.metrics import Gauge
 
 from annlib.config import RunConfig
-from annlib.errors import AnnlibError, TrainingError, last_line
+from annlib.errors import AnnlibError, ClusterError, TrainingError, last_line
 from annlib.garbage import collect_seldom
 from annlib.training.context import WorkerContext
 from annlib.training.distributed import sharing
@@ -29,6 +29,8 @@ from annlib.training.workload import Workload, receive_workload
 
 logger = logging.getLogger(__name__)
 
+# How often a worker looks whether the others are ready, in seconds.
+MEET_EVERY_S = 0.05
 # How often rank 0 looks whether it shall stop or save, in seconds.
 WATCH_EVERY_S = 0.2
 # Rows of the history are sent to the driver this often, in seconds.
@@ -54,6 +56,7 @@ def train_loop(arguments: dict[str, Any]) -> None:
     node = socket.gethostname()
     place = f"{config.name} attempt {attempt} rank {rank} node {node}"
     mailbox.post("worker", rank=rank, node=node, pid=os.getpid(), attempt=attempt, world_size=world_size)
+    mailbox.put(f"node/{attempt}/{rank}", {"node": node})
     try:
         with (
             # Rank 0 writes the files.
@@ -103,6 +106,7 @@ def _train(
     rank, world_size = place.get_world_rank(), place.get_world_size()
     tf.config.threading.set_intra_op_parallelism_threads(config.cpus_per_worker)
     has_gpu = prepare_gpus(given=config.use_gpu)
+    meet(mailbox, attempt, rank, world_size, timeout_s=max(config.start_timeout_s, config.storage_timeout_s))
     context = WorkerContext(
         rank=rank,
         strategy=multi_worker_strategy(has_gpu=has_gpu),
@@ -133,15 +137,50 @@ def _train(
     return result
 
 
+def meet(mailbox: Mailbox, attempt: int, rank: int, world_size: int, *, timeout_s: float) -> None:
+    """Waits until all workers of a group are ready to make the strategy.
+
+    Making it waits for the others as well, but so that no thread of Python runs meanwhile: Ray Train would take the
+    first one that is ready for a process that hangs.
+
+    Raises:
+        ClusterError: some were not ready in time.
+    """
+    mailbox.set(f"ready/{attempt}/{rank}")
+    deadline = time.monotonic() + timeout_s
+    missing = set(range(world_size))
+    while missing := {other for other in missing if not mailbox.is_set(f"ready/{attempt}/{other}")}:
+        if time.monotonic() >= deadline:
+            nodes = {other: (mailbox.get(f"node/{attempt}/{other}") or {}).get("node") for other in sorted(missing)}
+            where = ", ".join(f"rank {other} on {node or 'an unknown node'}" for other, node in nodes.items())
+            raise ClusterError(
+                f"workers were not ready to train within {timeout_s:g} s: expected all {world_size}, received none of "
+                f"{where}. See what they do there, or give a longer --start-timeout-s. Checkpoints are kept."
+            )
+        time.sleep(MEET_EVERY_S)
+
+
 def _is_of_a_lost_peer(error: Exception) -> bool:
     """Tells whether another worker was lost in the middle of a collective: then Ray starts all of them again."""
     from tensorflow import errors
 
-    # A label out of range, no memory, a type that no kernel takes. A worker that ends so aborts the collectives of the
-    # others with the same error, which says so.
-    own = errors.InvalidArgumentError | errors.ResourceExhaustedError | errors.UnimplementedError
-    is_own = isinstance(error, own) and "ollective" not in str(error)
-    return isinstance(error, errors.OpError | ConnectionError) and not is_own
+    if not isinstance(error, errors.OpError):
+        return isinstance(error, ConnectionError)
+    # A worker that ends with an error of its own aborts the collectives of the others with the same one, which says so.
+    if "ollective" in str(error) or "oordination" in str(error):
+        return True
+    # A label out of range, no memory, a type that no kernel takes, a file that is not there, an exception in a
+    # `tf.py_function`.
+    own = (
+        errors.InvalidArgumentError,
+        errors.ResourceExhaustedError,
+        errors.UnimplementedError,
+        errors.NotFoundError,
+        errors.FailedPreconditionError,
+        errors.OutOfRangeError,
+        errors.DataLossError,
+    )
+    return not isinstance(error, own) and "Traceback (most recent call last)" not in str(error)
 
 
 def _gauge(name: str, description: str, run_name: str) -> Gauge:
@@ -184,8 +223,8 @@ class _Watch:
     def __init__(self, mailbox: Mailbox) -> None:
         self.stop = False
         self._mailbox = mailbox
-        self._resize = 1
-        self._save_for_resize = False
+        self._resize = mailbox.num_resizes()
+        self._is_about_to_resize, self._has_saved_for_resize = False, False
         self._draining = False
         self._saved_at = float("-inf")
         # Read here, for a thread of ours has no context of Ray Train. `ray.train.get_preemption_info` is a collective
@@ -195,20 +234,21 @@ class _Watch:
 
     def wants_save(self) -> bool:
         """Tells whether a checkpoint shall be written at the next step."""
-        return self._save_for_resize or (self._draining and time.monotonic() - self._saved_at >= SAVE_WHILE_DRAINING_S)
+        if self._is_about_to_resize and not self._has_saved_for_resize:
+            return True
+        return self._draining and time.monotonic() - self._saved_at >= SAVE_WHILE_DRAINING_S
 
     def saved(self) -> None:
         """Takes note of a checkpoint."""
         self._saved_at = time.monotonic()
-        if self._save_for_resize:
-            self._save_for_resize = False
+        if self._is_about_to_resize and not self._has_saved_for_resize:
+            self._has_saved_for_resize = True
             self._mailbox.set(f"saved/{self._resize}")
-            self._resize += 1
 
     def _run(self) -> None:
         while True:
             self.stop = self.stop or self._mailbox.is_set("stop")
-            self._save_for_resize = self._save_for_resize or self._mailbox.is_set(f"save/{self._resize}")
+            self._is_about_to_resize = self._is_about_to_resize or self._mailbox.is_set(f"save/{self._resize}")
             info = self._preemption.preemption_info
             if info is not None and not self._draining:
                 self._draining = True

@@ -55,3 +55,9 @@ def test_an_event_after_a_line_that_a_full_disk_cut_is_read(tmp_path: Path) -> N
     attempts.note(run, event("start", 1.0))
     attempts.note(run, event("training", 2.0))
     assert attempts.read(run) == [event("start", 1.0), event("training", 2.0)]
+
+
+def test_nobody_waited_while_there_was_no_driver() -> None:
+    events = [event("training", 3.0), event("failure", 60.0, cause="rank 1 was lost"), event("start", 86_400.0)]
+    restarts = attempts.summary([*events, event("training", 86_410.0)])["restarts"]
+    assert restarts == [{"cause": "rank 1 was lost", "seconds_lost": 10.0}]

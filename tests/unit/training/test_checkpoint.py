@@ -230,3 +230,16 @@ def test_a_worker_restores_what_another_one_chose(tmp_path: Path) -> None:
     # It may be visible here a little later.
     with pytest.raises(OSError, match="no sound checkpoint of the epoch and step that rank 0 restored"):
         restore(tmp_path, build(), IDENTITY, place=(3, 0))
+
+
+def test_a_directory_that_cannot_be_listed_is_no_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, build(), progress(1))
+
+    def denied(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.listdir", denied)
+    monkeypatch.setattr("os.scandir", denied)
+    for look in (lambda: find_resumable(tmp_path, IDENTITY), lambda: restore(tmp_path, build(), IDENTITY)):
+        with pytest.raises(PermissionError):
+            look()

@@ -14,10 +14,11 @@ from annlib.training import driver
 
 def test_a_second_sigterm_changes_nothing_and_ctrl_c_stops_at_once() -> None:
     output = StringIO()
-    with driver.collect_signals(Console(file=output)) as received:
+    with driver.collect_signals(Console(file=output)) as signals:
+        signals.phase = "training"
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert received == [signal.SIGTERM, signal.SIGTERM]
+        assert signals.received == [signal.SIGTERM, signal.SIGTERM]
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert output.getvalue() == "SIGTERM: stopping with a checkpoint; Ctrl-C stops at once\n"
@@ -37,18 +38,43 @@ def test_the_end_of_a_terminal_stops_with_a_checkpoint_and_shows_nothing_more(
     sighup(signal.SIG_DFL)
     output = StringIO()
     console = Console(file=output)
-    with driver.collect_signals(console) as received:
+    with driver.collect_signals(console) as signals:
+        signals.phase = "training"
         os.kill(os.getpid(), signal.SIGHUP)
         console.print("an epoch")
-    assert received == [signal.SIGHUP]
+    assert signals.received == [signal.SIGHUP]
     assert output.getvalue() == ""
 
 
 def test_below_nohup_the_end_of_a_terminal_changes_nothing(sighup: Callable[[signal.Handlers], object]) -> None:
     sighup(signal.SIG_IGN)
-    with driver.collect_signals(Console(file=StringIO())) as received:
+    with driver.collect_signals(Console(file=StringIO())) as signals:
         os.kill(os.getpid(), signal.SIGHUP)
-    assert received == []
+    assert signals.received == []
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_before_the_training_a_signal_ends_the_process_at_once(
+    sent: signal.Signals, code: int, sighup: Callable[[signal.Handlers], object]
+) -> None:
+    sighup(signal.SIG_DFL)
+    with driver.collect_signals(Console(file=StringIO())) as signals:
+        with pytest.raises(SystemExit) as caught:
+            os.kill(os.getpid(), sent)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert caught.value.code == code
+    assert signals.received == []
+
+
+def test_after_the_training_the_last_files_are_written_whatever_comes() -> None:
+    output = StringIO()
+    with driver.collect_signals(Console(file=output)) as signals:
+        signals.phase = "ending"
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert output.getvalue() == ""
 
 
 def test_work_goes_on_when_nobody_reads_the_output(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
+import os
+import signal
 import socket
+import sys
 import time
 from unittest import mock
 
@@ -102,3 +105,20 @@ def test_addresses_that_ray_resolves_itself_are_left_to_it(monkeypatch: pytest.M
     monkeypatch.setenv("RAY_ADDRESS", address)
     _initialize()
     assert addresses == [address]
+
+
+def test_a_sigterm_ends_with_the_exit_code_of_shells(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own handler ends with 15."""
+    monkeypatch.setattr(ray, "init", lambda **_: signal.signal(signal.SIGTERM, lambda signum, _: sys.exit(signum)))
+    monkeypatch.setenv("RAY_ADDRESS", "auto")
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        _initialize()
+        with pytest.raises(SystemExit) as caught:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert caught.value.code == 143
+        signal.signal(signal.SIGTERM, ours := lambda *_: None)
+        _initialize()
+        assert signal.getsignal(signal.SIGTERM) is ours
+    finally:
+        signal.signal(signal.SIGTERM, before)
