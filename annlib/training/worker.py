@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import hashlib
 import io
 import logging
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from annlib.artifacts import RunDirectory, replacing, write_atomically
 from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.data.columns import Columns
-from annlib.errors import AnnlibError, last_line
+from annlib.errors import AnnlibError, DataError, last_line
 from annlib.loading import load
 from annlib.memory import peak_memory_bytes
 from annlib.models.tabular import raw_model
@@ -69,6 +70,7 @@ def train_worker(
         signature = workload.signature(data, model)
         names = metric_names(model, signature.model_inputs(data.train.x), data.train.y)
         workload.check_monitor(config, names)
+    _check_same_data(data, config, context)
     expected = checkpoint.identity(config, data, model)
     progress = _restore(model, expected, config, context, run)
     best = _best_checkpoint(config, context, run)
@@ -108,6 +110,21 @@ def train_worker(
         "best": {"epoch": best.best_epoch, config.monitor: best.best},
         "metrics": metrics,
     }
+
+
+def _check_same_data(data: Dataset, config: RunConfig, context: WorkerContext) -> None:
+    """Raises DataError on a rank whose data are others than those of rank 0, as files of a node may be."""
+    if context.strategy.num_replicas_in_sync == 1:
+        return
+    # As much of it as float32 holds exactly.
+    own = float(int(hashlib.sha256(data.fingerprint.encode()).hexdigest()[:6], 16))
+    chosen = sum_over_replicas(context.strategy, [own if context.rank == 0 else 0.0])[0]
+    if own != chosen:
+        raise DataError(
+            f"rank {context.rank} has other data than rank 0: expected the same rows in the same order on all workers, "
+            f"received {len(data.train)} rows for training that differ. Give {config.workload} data that all nodes "
+            "share, or that depend on the seed alone."
+        )
 
 
 def _restore(
