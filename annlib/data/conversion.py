@@ -70,11 +70,13 @@ def to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def to_numbers(name: str, column: pa.ChunkedArray, kind: Kind = "number") -> npt.NDArray[np.float64]:
-    """Returns numbers, 0 and 1 for a boolean, NaN where a value is missing.
+    """Returns numbers, 0 and 1 for a boolean, NaN where a value is missing; of any type where all are.
 
     Raises:
         DataError: a text is no number, or a number is beyond float32; names the column, how many, and examples.
     """
+    if _is_empty(column):
+        return np.full(len(column), np.nan)
     type_ = kind_of(column.type)
     if type_ == "date" and kind == "number":
         raise _wrong(name, "numbers", column, pc.is_valid(column))
@@ -99,9 +101,13 @@ def to_numbers(name: str, column: pa.ChunkedArray, kind: Kind = "number") -> npt
 def to_seconds(name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Returns whole seconds since 1970-01-01, UTC where the column has a time zone; MISSING_DATE for none.
 
+    A column of any type is taken where all values are missing.
+
     Raises:
-        DataError: a text is no ISO 8601 date.
+        DataError: a text is no ISO 8601 date, or values are of another type.
     """
+    if _is_empty(column):
+        return np.full(len(column), MISSING_DATE, np.int64)
     offset = None
     if kind_of(column.type) == "category":
         text = pc.utf8_trim_whitespace(to_text(column))
@@ -118,7 +124,7 @@ def to_seconds(name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
             is_wrong = pc.invert(pc.is_in(text, value_set=pa.array(list(exists), pa.string())))
             raise _wrong(name, "dates of the calendar", text, is_wrong) from None
     elif kind_of(column.type) != "date":
-        raise _wrong(name, "dates", column, pc.is_valid(column))
+        raise _wrong(name, "dates", column, pc.invert(pc.is_null(column, nan_is_null=True)))
     column = column.cast(pa.timestamp("s"), safe=False) if not pa.types.is_timestamp(column.type) else column
     seconds = column.cast(pa.timestamp("s", tz=column.type.tz), safe=False).cast(pa.int64())
     if offset is not None:
@@ -156,6 +162,11 @@ def examples(values: Any, number: int = _NUM_EXAMPLES) -> str:
     found = pc.unique(values).slice(0, number + 1).to_pylist()
     more = ", ..." if len(found) > number else ""
     return ", ".join(repr(value) for value in found[:number]) + more
+
+
+def _is_empty(column: pa.ChunkedArray) -> bool:
+    """Tells whether all values are missing: pandas writes such a column as floats, whatever it was before."""
+    return bool(pc.all(pc.is_null(column, nan_is_null=True), min_count=0).as_py())
 
 
 def _can_cast(text: str | None, type_: pa.DataType) -> bool:

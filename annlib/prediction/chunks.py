@@ -232,6 +232,9 @@ def _encoded_chunk(
                 x = encode(columns, pa.Table.from_batches([table]))
             return Chunk(x=x, table=table, numbers=numbers, rejected=rejected)
         except WrongValues as wrong:
+            if not wrong.is_wrong.any():
+                # Setting none aside would bring the same error for ever.
+                raise DataError(f"{path}: {wrong}") from None
             rows = np.flatnonzero(wrong.is_wrong)
             values = wrong.column.take(pa.array(rows)).to_pylist()
             reasons = [f"column {wrong.name!r}: expected {wrong.expected}, received {value!r}" for value in values]

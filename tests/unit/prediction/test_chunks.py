@@ -1,5 +1,6 @@
 """Reading in chunks: the numbers and reasons of bad rows, types, and files that are no files."""
 
+import datetime
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from annlib.data.columns import Column, Columns
+from annlib.data.conversion import WrongValues
 from annlib.errors import DataError
 from annlib.prediction import chunks
 from annlib.prediction.chunks import Chunk, read_chunks
@@ -274,6 +276,41 @@ def test_raw_rows_of_a_parquet_file_keep_their_types(tmp_path: Path) -> None:
     assert x.tolist() == [[1, 1, 1, 2], [0, 0, 0, 1]]
     assert rejected == []
     assert table.schema.field("size").type == pa.float64()
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("day", [None, None], ""),
+        ("day", [np.nan, np.nan], ""),
+        ("day", [20240801, None], "expected dates, received 20240801"),
+        ("day", [True, None], "expected dates, received True"),
+        ("day", [datetime.time(9), None], "expected dates, received datetime.time(9, 0)"),
+        ("size", [datetime.date(2024, 8, 1), None], "expected numbers, received datetime.date(2024, 8, 1)"),
+    ],
+)
+def test_a_raw_column_of_another_kind_is_told_and_its_missing_values_are_taken(
+    tmp_path: Path, name: str, values: list[object], reason: str
+) -> None:
+    rows = {"size": [60, 60], "new": [True, True], "day": pa.array([datetime.date(2024, 8, 1)] * 2)}
+    table = pa.table({**rows, "colour": ["red", "red"], name: pa.array(values, from_pandas=False)})
+    if values == [None, None]:
+        table = table.set_column(2, "day", pa.array(values, pa.float64()))
+    pq.write_table(table, tmp_path / "in.parquet")
+    x, _, rejected, _ = read(tmp_path / "in.parquet", TABLE)
+    sound = [1, 1, 0, 2] if name == "day" else [0, 1, 1, 2]
+    assert x.tolist() == [sound] * (1 if reason else 2)
+    assert rejected == ([(1, f"column {name!r}: {reason}")] if reason else [])
+
+
+def test_an_error_that_names_no_row_ends_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(columns: Columns, table: pa.Table) -> None:
+        raise WrongValues("size", "numbers", table["size"], np.zeros(len(table), np.bool_))
+
+    monkeypatch.setattr(chunks, "encode", fail)
+    (tmp_path / "in.csv").write_text("colour,size,new,day\nred,60,true,2024-08-01\n")
+    with pytest.raises(DataError, match=r"in\.csv: column 'size' has values of another kind"):
+        read(tmp_path / "in.csv", TABLE)
 
 
 def test_raw_columns_of_another_type_are_refused(tmp_path: Path) -> None:

@@ -1,0 +1,30 @@
+"""Raw columns as numbers and dates, whatever type their values came in."""
+
+import datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from annlib.data.columns import MISSING_DATE
+from annlib.data.conversion import WrongValues, to_numbers, to_seconds
+
+
+@pytest.mark.parametrize(
+    "type_", [pa.float64(), pa.int64(), pa.bool_(), pa.time64("us"), pa.date32(), pa.list_(pa.int64()), pa.null()]
+)
+def test_a_column_without_a_value_is_all_missing_whatever_its_type(type_: pa.DataType) -> None:
+    column = pa.chunked_array([pa.array([None, None], type_)])
+    assert np.isnan(to_numbers("size", column)).tolist() == [True, True]
+    assert to_seconds("day", column).tolist() == [MISSING_DATE] * 2
+
+
+def test_not_a_number_is_no_date_of_another_kind() -> None:
+    assert to_seconds("day", pa.chunked_array([[np.nan, None]])).tolist() == [MISSING_DATE] * 2
+    with pytest.raises(WrongValues, match=r"expected dates, received 5\.0 in 1 of 3 rows, the first in row 2"):
+        to_seconds("day", pa.chunked_array([[np.nan, 5.0, None]]))
+
+
+def test_a_column_without_rows_is_taken() -> None:
+    assert len(to_numbers("size", pa.chunked_array([], pa.date32()))) == 0
+    assert len(to_seconds("day", pa.chunked_array([[datetime.date(2024, 1, 31)]]).slice(1))) == 0
