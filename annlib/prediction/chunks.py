@@ -128,11 +128,15 @@ def _parquet_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
 
 def _csv_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
     ragged: list[tuple[int, str]] = []
+    # The last of them, where it may have an open quote.
+    swallowed: list[str] = []
 
     def skip(row: pyarrow.csv.InvalidRow) -> str:
         # The line of names is number 1.
         values = f"expected {row.expected_columns} values, as many as names, received {row.actual_columns}"
         ragged.append((row.number - 1, values))
+        # A quote that is not closed makes one short row of all that follows.
+        swallowed[:] = [row.text] if row.text.count('"') % 2 and len(row.text.splitlines()) > 1 else []
         return "skip"
 
     try:
@@ -146,16 +150,20 @@ def _csv_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
             parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=skip),
             convert_options=pyarrow.csv.ConvertOptions(column_types=text),
         )
-        yield from _table_chunks(path, signature, text, _with_closed_quotes(path, batches), ragged)
+        yield from _table_chunks(path, signature, text, _with_closed_quotes(path, batches, swallowed), ragged)
     except (OSError, pa.ArrowException, UnicodeDecodeError, csv.Error) as error:
         expected = "a CSV file in UTF-8, with values that fit into memory"
         raise unreadable(path, expected, error) from None
 
 
-def _with_closed_quotes(path: Path, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def _with_closed_quotes(
+    path: Path, batches: Iterable[pa.RecordBatch], swallowed: list[str]
+) -> Iterator[pa.RecordBatch]:
     batch = None
     for batch in batches:
         yield batch
+    if swallowed:
+        raise pa.ArrowInvalid(f'a quote " that is not closed, in {swallowed[0][:40]!r}')
     if batch is not None:
         check_quotes(batch, lambda: path.open("rb"))
 

@@ -91,6 +91,13 @@ def test_numbers_are_right_in_many_blocks(tmp_path: Path) -> None:
     assert sorted(number for number, _ in rejected) == [n for n in range(1, 1001) if n % 7 == 0 or n % 11 == 0]
 
 
+def test_a_quote_inside_a_ragged_row_is_no_open_one(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text('a,b,c\n5" pipe,2\n1,2,3\n1,"2"\n4,5,6\n1,"2')
+    _, numbers, rejected, _ = read(tmp_path / "in.csv")
+    assert numbers == [2, 4]
+    assert [number for number, _ in rejected] == [1, 3, 5]
+
+
 def test_ragged_rows_alone_are_all_set_aside(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("a,b,c\n1,2\n1,2,3,4\n")
     x, _, rejected, table = read(tmp_path / "in.csv")
@@ -186,6 +193,8 @@ def test_a_file_without_rows_gives_one_chunk_without(tmp_path: Path, kind: str) 
         ("in.csv", b"a,b,c,predicted_price\n1,2,3,4\n", "already has the columns predicted_price"),
         ("in.csv", b"a,b,c\n\xff\xfe,2,3\n", "cannot be read: expected a CSV file in UTF-8"),
         ("in.csv", b"\xff\xfe,a,b,c\n", "cannot be read: expected a CSV file in UTF-8"),
+        ("in.csv", b'a,b,c\n1,2,3\n"1,2,3\n4,5,6\n7,8,9\n', 'a quote " that is not closed, in \'"1,2,3'),
+        ("in.csv", b'a,b,c\r\n1,"2,3\r\n4,5,6', 'a quote " that is not closed'),
         ("in.parquet", b"PAR1 a,b,c", "cannot be read: expected a Parquet file"),
         ("in.npy", b"PK\x03\x04", "cannot be read: expected an array"),
         ("in.json", b"{}", "is of an unknown kind: expected .csv, .parquet, .npy, received .json"),
