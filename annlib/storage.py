@@ -163,14 +163,23 @@ class Remote:
         return self._files.open_input_file(f"{self._path}/{name}")
 
     def upload(self, local: Path, name: str) -> None:
-        """Copies a file as it is now; a reader sees the old content or the new one."""
+        """Copies a file as it is now; a reader sees the old content or the new one, and none after an error."""
+        path = f"{self._path}/{name}"
         with local.open("rb") as source:
             # Only what is there now: a log goes on growing.
             left = os.fstat(source.fileno()).st_size
-            with self._files.open_output_stream(f"{self._path}/{name}") as target:
+            target = self._files.open_output_stream(path)
+            try:
                 while left and (block := source.read(min(left, 2**20))):
                     target.write(block)
                     left -= len(block)
+            except BaseException:
+                # Arrow cannot give an object up: once closed, here or when it is collected, it passes for a whole one.
+                with contextlib.suppress(OSError):
+                    target.close()
+                    self._files.delete_file(path)
+                raise
+            target.close()
 
     def download(self, name: str, local: Path) -> None:
         """Copies a file here."""

@@ -96,6 +96,8 @@ def _find_done(files: list[InputFile], output: Output, model: str) -> tuple[dict
         records = list(pool.map(output.record, [file.output_name for file in there]))
     done, changed = {}, []
     for file, record in zip(there, records, strict=True):
+        if record is None and output.is_cut_off(file.output_name):
+            continue
         if record is None or record.model != model:
             what = "is not of this command" if record is None else "is of another model"
             raise ConfigError(

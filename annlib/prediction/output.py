@@ -10,6 +10,7 @@ import dataclasses
 import glob
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -24,6 +25,8 @@ from annlib.loading import find_model_file
 from annlib.storage import Remote, describe, is_remote
 
 _RECORD_KEY = b"annlib.predicted"
+# What a Parquet file begins and ends with.
+_MAGIC = b"PAR1"
 # Readers of data sets pass over names that begin so: predictions and rows without one are not mixed up.
 REJECTED = "_rejected"
 
@@ -168,6 +171,17 @@ class Output:
             return Record(**json.loads((metadata or {})[_RECORD_KEY]))
         except (OSError, pa.ArrowException, ValueError, TypeError, KeyError):
             return None
+
+    def is_cut_off(self, name: str) -> bool:
+        """Tells whether a file is empty, or begins as Parquet files do and ends otherwise: an upload was broken off."""
+        try:
+            with self._open(name) as file:
+                start = file.read(len(_MAGIC))
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(len(start), size - len(_MAGIC)))
+                return _MAGIC.startswith(start) and file.read() != _MAGIC
+        except OSError:
+            return False
 
     def _open(self, name: str) -> Any:
         return Path(self.location, name).open("rb") if self._remote is None else self._remote.open(name)

@@ -1,5 +1,6 @@
 """The forms of `--storage`; what is wrong is one line without a secret."""
 
+import gc
 import io
 from pathlib import Path
 
@@ -106,6 +107,48 @@ def test_a_probe_does_not_wait_where_it_is_refused(monkeypatch: pytest.MonkeyPat
     with pytest.raises(StorageError, match="received access denied"):
         probe(files, 60.0, monkeypatch)
     assert len(files.paths) == 1
+
+
+class Objects:
+    """An object store: what a stream has got becomes the object when it is closed."""
+
+    def __init__(self, *, num_blocks: int = 1000) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.num_blocks = num_blocks
+
+    def open_output_stream(self, path: str) -> io.BytesIO:
+        store = self
+
+        class Stream(io.BytesIO):
+            def write(self, block: object) -> int:
+                if not store.num_blocks:
+                    raise KeyboardInterrupt
+                store.num_blocks -= 1
+                return super().write(block)  # type: ignore[arg-type]
+
+            def close(self) -> None:
+                if not self.closed:
+                    store.objects[path] = self.getvalue()
+                super().close()
+
+        return Stream()
+
+    def delete_file(self, path: str) -> None:
+        del self.objects[path]
+
+
+def test_an_upload_that_is_broken_off_leaves_no_part_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(content := bytes(3 * 2**20 + 1))
+    files = Objects(num_blocks=2)
+    monkeypatch.setattr(storage, "_filesystem", lambda scheme: files)
+    remote = storage.Remote("s3://bucket/runs")
+    with pytest.raises(KeyboardInterrupt):
+        remote.upload(tmp_path / "file", "a/b")
+    gc.collect()
+    assert files.objects == {}
+    files.num_blocks = 1000
+    remote.upload(tmp_path / "file", "a/b")
+    assert files.objects == {"bucket/runs/a/b": content}
 
 
 def test_an_empty_storage_is_refused() -> None:

@@ -122,6 +122,19 @@ def test_a_file_of_something_else_is_refused(run: RunDirectory, new: Path, tmp_p
     assert (tmp_path / "out/two.parquet").read_text() == "mine"
 
 
+@pytest.mark.parametrize("num_bytes", [0, 4, 500])
+def test_an_output_whose_upload_was_broken_off_is_done_again(
+    run: RunDirectory, new: Path, tmp_path: Path, num_bytes: int
+) -> None:
+    out = tmp_path / "out"
+    run_on(run, new, out)
+    whole = (out / "two.parquet").read_bytes()
+    (out / "two.parquet").write_bytes(whole[:num_bytes])
+    code, lines, _ = run_on(run, new, out)
+    assert (code, lines[0]) == (0, "3 files, 2 of them done before, 0 changed since")
+    assert (out / "two.parquet").read_bytes() == whole
+
+
 def test_too_many_bad_rows_end_it_also_at_the_next_start(run: RunDirectory, new: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run_on(run, new, out, max_bad_rows=2)[0] == 0
