@@ -61,7 +61,7 @@ def find_inputs(location: str, output: str) -> list[InputFile]:
 
     Raises:
         ConfigError: the URI is wrong, or the input is in the directory of the output, or two files would get the same
-            output.
+            output, or one the directory of another.
         DataError: there are no such files.
         StorageError: the object store does not answer.
     """
@@ -158,3 +158,12 @@ def _check_output_names(files: list[InputFile]) -> None:
                 f"{file.root} has two files for one output: expected one file for each {file.output_name}, received "
                 f"{other} and {file.name}. Rename one, or give a glob of one kind."
             )
+    # The rows of a file that are set aside get a name, too.
+    taken = by_output | {f"{output.removesuffix('.parquet')}.csv": name for output, name in by_output.items()}
+    for file in files:
+        for directory in PurePosixPath(file.output_name).parents:
+            if holder := taken.get(str(directory)):
+                raise ConfigError(
+                    f"{file.root} has a file and a directory for one output: expected different names, received "
+                    f"{holder} and {file.name}. Rename one, or give a glob of one of them."
+                )

@@ -79,6 +79,25 @@ def test_two_files_for_one_output_are_refused(tree: Path, tmp_path: Path) -> Non
         names(tree, tmp_path / "out")
 
 
+@pytest.mark.parametrize(
+    ("file", "other"), [("x.csv", "x.parquet/part-0.csv"), ("x.npy", "x.parquet/a/b.csv"), ("x.npy", "x.csv/b.csv")]
+)
+def test_a_file_and_a_directory_for_one_output_are_refused(tmp_path: Path, file: str, other: str) -> None:
+    for name in (file, other):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text("")
+    with pytest.raises(ConfigError, match=f"a file and a directory for one output: .* received {file} and {other}"):
+        names(tmp_path / "in", tmp_path / "out")
+
+
+def test_directories_that_are_named_as_files_are_taken(tmp_path: Path) -> None:
+    expected = ["x.csv/0.csv", "x.parquet/0.csv", "x/0.csv", "y.csv", "y/0.csv", "z.parquet/z.csv"]
+    for name in expected:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text("")
+    assert names(tmp_path / "in", tmp_path / "out") == expected
+
+
 @pytest.mark.parametrize("pattern", ["*.json", "none/*.csv", "day=1/_*"])
 def test_no_files_are_refused(tree: Path, tmp_path: Path, pattern: str) -> None:
     with pytest.raises(DataError, match="matches no files"):
