@@ -11,7 +11,7 @@ import os
 import shutil
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -45,8 +45,10 @@ _FAILURES = {
     "CURL error": "no answer",
 }
 _REASONS = (*_REFUSALS.items(), *_FAILURES.items())
-# Between two attempts of a probe, in seconds.
+# Between two attempts, in seconds.
 PROBE_EVERY_S = 1.0
+# How long is waited for a store in the midst of work that has no patience of its own, in seconds.
+PATIENCE_S = 60.0
 # A request that takes longer is given up, and tried again by whoever made it, in seconds.
 CONNECT_TIMEOUT_S = 5.0
 REQUEST_TIMEOUT_S = 10.0
@@ -120,19 +122,13 @@ class Remote:
         Raises:
             StorageError: the store cannot be reached, has no such bucket, or denies it.
         """
-        deadline = time.monotonic() + timeout_s
-        while True:
-            try:
-                self._write_and_read()
-                return
-            except OSError as error:
-                reason = describe(error)
-            if reason in _REFUSALS.values() or time.monotonic() >= deadline:
-                raise StorageError(
-                    f"{self.uri} cannot be written: expected a bucket that these credentials may write, received "
-                    f"{reason}. Correct --storage, or {_VARIABLES[urlsplit(self.uri).scheme]} in the environment."
-                )
-            time.sleep(PROBE_EVERY_S)
+        try:
+            insist(self._write_and_read, timeout_s=timeout_s)
+        except OSError as error:
+            raise StorageError(
+                f"{self.uri} cannot be written: expected a bucket that these credentials may write, received "
+                f"{describe(error)}. Correct --storage, or {_VARIABLES[urlsplit(self.uri).scheme]} in the environment."
+            ) from None
 
     def _write_and_read(self) -> None:
         # Driver and workers may do this at the same time.
@@ -195,6 +191,24 @@ class Remote:
         """Removes a file, if it is there."""
         with contextlib.suppress(FileNotFoundError):
             self._files.delete_file(f"{self._path}/{name}")
+
+
+def insist(action: Callable[[], None], *, timeout_s: float | None = None) -> None:
+    """Does something with a store, again where that does not answer or fails by itself; PATIENCE_S long by default.
+
+    Raises:
+        OSError: the last error; the first one where the store refuses, or has no such file.
+    """
+    deadline = time.monotonic() + (PATIENCE_S if timeout_s is None else timeout_s)
+    while True:
+        try:
+            return action()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if describe(error) in _REFUSALS.values() or time.monotonic() >= deadline:
+                raise
+        time.sleep(PROBE_EVERY_S)
 
 
 def unreadable(location: str, error: OSError) -> StorageError:

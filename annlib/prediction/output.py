@@ -22,7 +22,7 @@ import pyarrow.parquet
 from annlib.artifacts import RunDirectory, replacing
 from annlib.errors import StorageError
 from annlib.loading import find_model_file
-from annlib.storage import Remote, describe, is_remote
+from annlib.storage import Remote, describe, insist, is_remote
 
 _RECORD_KEY = b"annlib.predicted"
 # What a Parquet file begins and ends with.
@@ -109,8 +109,9 @@ class Output:
         Raises:
             StorageError: it cannot be written.
         """
+        remote = self._remote
         try:
-            if self._remote is None:
+            if remote is None:
                 path = Path(self.location, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with replacing(path) as temporary:
@@ -122,7 +123,7 @@ class Output:
                 with tempfile.TemporaryDirectory(prefix="annlib-") as directory:
                     temporary = Path(directory, "file")
                     yield temporary
-                    self._remote.upload(temporary, name)
+                    insist(lambda: remote.upload(temporary, name))
         except OSError as error:
             raise StorageError(
                 f"{self.location}/{name} cannot be written: expected a writable directory with space, received "

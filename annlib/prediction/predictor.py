@@ -23,7 +23,7 @@ from annlib.prediction.inputs import InputFile
 from annlib.prediction.model import load_uncompiled
 from annlib.prediction.output import Output, Record, model_version
 from annlib.signature import Signature
-from annlib.storage import Remote, describe, is_remote
+from annlib.storage import Remote, describe, insist, is_remote
 
 # Bytes of inputs that go through the model at once, as float32: they stay in a core's cache. The batch of
 # `annlib.predict` is the least, for a call of the model costs as much as a thousand small rows.
@@ -200,7 +200,13 @@ def _local(file: InputFile) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="annlib-") as directory:
         path = Path(directory, PurePosixPath(file.name).name)
         try:
-            Remote(file.root).download(file.name, path)
+            insist(lambda: Remote(file.root).download(file.name, path))
+        except FileNotFoundError:
+            # As one on a disk, this is no reason to leave out the others.
+            raise DataError(
+                f"{file.location} is gone: expected the file that was listed, received none. Put it back, or leave it "
+                "out."
+            ) from None
         except OSError as error:
             raise StorageError(
                 f"{file.location} cannot be read: expected an object store that answers, received {describe(error)}. "

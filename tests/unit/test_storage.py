@@ -8,7 +8,7 @@ import pytest
 
 from annlib import storage
 from annlib.errors import ConfigError, StorageError
-from annlib.storage import check_storage, describe, is_remote
+from annlib.storage import check_storage, describe, insist, is_remote
 
 
 @pytest.mark.parametrize(
@@ -149,6 +149,29 @@ def test_an_upload_that_is_broken_off_leaves_no_part_of_a_file(tmp_path: Path, m
     files.num_blocks = 1000
     remote.upload(tmp_path / "file", "a/b")
     assert files.objects == {"bucket/runs/a/b": content}
+
+
+def test_a_store_is_waited_for_unless_it_refuses_or_has_no_such_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage, "PROBE_EVERY_S", 0.01)
+    errors: list[OSError] = []
+    calls = []
+
+    def act() -> None:
+        calls.append(1)
+        if errors:
+            raise errors.pop(0)
+
+    errors += [OSError("AWS Error NETWORK_CONNECTION"), OSError("AWS Error SLOW_DOWN")]
+    insist(act)
+    assert len(calls) == 3
+    for error in (OSError("AWS Error ACCESS_DENIED"), FileNotFoundError(2, "Path does not exist")):
+        errors[:], calls[:] = [error] * 10, []
+        with pytest.raises(type(error)):
+            insist(act)
+        assert len(calls) == 1
+    errors[:] = [OSError("AWS Error NETWORK_CONNECTION")] * 1000
+    with pytest.raises(OSError, match="NETWORK_CONNECTION"):
+        insist(act, timeout_s=0.05)
 
 
 def test_an_empty_storage_is_refused() -> None:

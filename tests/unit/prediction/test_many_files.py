@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import fs
 from rich.console import Console
 
+from annlib import storage
 from annlib.artifacts import RunDirectory
 from annlib.errors import AnnlibError, ConfigError, DataError, StorageError
 from annlib.prediction import many_files, predict, predictor
@@ -256,6 +258,44 @@ def test_a_file_that_vanishes_is_left_out_and_the_others_are_done(
     assert "two.parquet" in errors[0]
     assert errors[-1] == "error: 1 of 3 files were left out"
     assert {"day=1/one.parquet", "three.parquet"} <= set(files_of(tmp_path / "out"))
+
+
+def test_objects_that_vanish_are_left_out_and_a_store_that_is_away_is_waited_for(
+    run: RunDirectory, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        storage, "_filesystem", lambda scheme: fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+    )
+    monkeypatch.setattr(storage, "PROBE_EVERY_S", 0.01)
+    download, upload = storage.Remote.download, storage.Remote.upload
+    names: list[str] = []
+
+    def lose(self: storage.Remote, name: str, local: Path) -> None:
+        names.append(name)
+        if len(names) == 1:
+            raise OSError("AWS Error NETWORK_CONNECTION")
+        (new / "two.parquet").unlink(missing_ok=True)
+        download(self, name, local)
+
+    def fail_once(self: storage.Remote, local: Path, name: str) -> None:
+        names.append(name)
+        if names.count(name) == 1:
+            raise OSError("AWS Error SLOW_DOWN")
+        upload(self, local, name)
+
+    monkeypatch.setattr(storage.Remote, "download", lose)
+    monkeypatch.setattr(storage.Remote, "upload", fail_once)
+    (tmp_path / "out/day=1").mkdir(parents=True)
+    (tmp_path / "out/_rejected").mkdir()
+    console, errors = (Console(file=io.StringIO(), width=500) for _ in range(2))
+    code = predict_files(str(run.path), "s3://new", "s3://out", console=console, error_console=errors)
+    assert code == 2
+    assert errors.file.getvalue().splitlines() == [  # type: ignore[attr-defined]
+        "error: s3://new/two.parquet is gone: expected the file that was listed, received none. Put it back, or leave "
+        "it out.",
+        "error: 1 of 3 files were left out",
+    ]
+    assert files_of(tmp_path / "out") == ["_rejected/three.csv", "day=1/one.parquet", "three.parquet"]
 
 
 def test_a_file_with_an_open_quote_is_left_out(run: RunDirectory, new: Path, tmp_path: Path) -> None:
