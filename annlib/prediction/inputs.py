@@ -67,7 +67,8 @@ def find_inputs(location: str, output: str) -> list[InputFile]:
     """
     place = check_storage(location, name="the input")
     root, pattern = _split(place)
-    if root == output or root.startswith(f"{output}/"):
+    real_output = _real(output)
+    if f"{_real(root)}/".startswith(f"{real_output}/"):
         raise ConfigError(
             f"the input {place} is in the directory of the output: expected another one, received {output}. Give "
             "another -o."
@@ -78,13 +79,18 @@ def find_inputs(location: str, output: str) -> list[InputFile]:
         for name, (num_bytes, version) in found.items()
         if not any(part.startswith((".", "_")) for part in name.split("/"))
     ]
-    files = [file for file in files if not file.location.startswith(f"{output}/")]
+    files = [file for file in files if not _real(file.location).startswith(f"{real_output}/")]
     if not files:
         raise DataError(
             f"{place} matches no files: expected {', '.join(ENDINGS)} files, received none. Correct the path or glob."
         )
     _check_output_names(files)
     return sorted(files, key=lambda file: (-file.num_bytes, file.name))
+
+
+def _real(location: str) -> str:
+    """Returns a location without the links and `..` by which a directory may have several names."""
+    return location if is_remote(location) else os.path.realpath(location or "/")
 
 
 def _split(place: str) -> tuple[str, str]:

@@ -73,6 +73,20 @@ def test_the_output_is_no_input(tree: Path) -> None:
         names(tree / "day=1/*.parquet", tree)
 
 
+def test_the_output_is_no_input_by_another_name(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tree)
+    rest = ["a.csv", "b.parquet", "day=2/h=1/e.npy"]
+    assert names(tree, tmp_path / "link/day=1") == rest
+    assert names(tmp_path / "link", tree / "day=1") == rest
+    assert names(tree, tree / "../new/day=1") == rest
+    # A file of the output is none either, by a link to it.
+    (tree / "c.parquet").symlink_to(tree / "day=1/c.parquet")
+    assert names(tree, tree / "day=1") == rest
+    for output in (tmp_path / "link", tree / "day=2/.."):
+        with pytest.raises(ConfigError, match="is in the directory of the output"):
+            names(tree / "*.csv", output)
+
+
 def test_two_files_for_one_output_are_refused(tree: Path, tmp_path: Path) -> None:
     (tree / "a.npy").write_text("")
     with pytest.raises(ConfigError, match=r"two files for one output: .* a\.parquet, received .*a\.\w+ and a\.\w+"):
