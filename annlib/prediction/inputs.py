@@ -77,7 +77,7 @@ def find_inputs(location: str, output: str) -> list[InputFile]:
     files = [
         InputFile(root=root, name=name, num_bytes=num_bytes, version=version)
         for name, (num_bytes, version) in found.items()
-        if not any(part.startswith((".", "_")) for part in name.split("/"))
+        if not _is_hidden(name)
     ]
     files = [file for file in files if not _real(file.location).startswith(f"{real_output}/")]
     if not files:
@@ -86,6 +86,27 @@ def find_inputs(location: str, output: str) -> list[InputFile]:
         )
     _check_output_names(files)
     return sorted(files, key=lambda file: (-file.num_bytes, file.name))
+
+
+def without_input(root: str, output_names: list[str]) -> list[str]:
+    """Returns those names of outputs, or of what may be some, that no file below `root` would get now.
+
+    Raises:
+        StorageError: the object store does not answer.
+    """
+    names = [name for name in output_names if not _is_hidden(name)]
+    if is_remote(root):
+        there = set(_find_remote(root, "")) if names else set()
+        return [name for name in names if there.isdisjoint(_input_names(name))]
+    return [name for name in names if not any(os.path.exists(f"{root}/{each}") for each in _input_names(name))]
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
+
+
+def _input_names(output_name: str) -> list[str]:
+    return [f"{output_name.removesuffix('.parquet')}{ending}" for ending in ENDINGS]
 
 
 def _real(location: str) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from annlib.errors import AnnlibError, ConfigError, DataError
 from annlib.loading import open_run
-from annlib.prediction.inputs import InputFile, find_inputs
+from annlib.prediction.inputs import InputFile, find_inputs, without_input
 from annlib.prediction.output import REJECTED, Output, Record, model_version
 from annlib.prediction.predictor import Predictor, Result
 from annlib.reporting.terminal import print_line
@@ -20,6 +20,8 @@ from annlib.storage import check_storage, is_remote
 LINE_EVERY_S = 2.0
 # Files whose records are read at the same time: on an object store that is waiting.
 NUM_READERS = 16
+# Names of outputs that are left behind, in the line that tells of them.
+NUM_SHOWN = 5
 FILE_ENDINGS = (".csv", ".parquet", ".npy", ".png")
 
 
@@ -38,7 +40,8 @@ def predict_files(
 
     A file that was predicted before, with this model and as it is now, is not done again; one that has changed is.
     Rows that the model cannot take are set aside: `_rejected/` holds a CSV file of `file, row, reason` for each file
-    with such rows. A file that is unreadable or lacks columns is told of and left out.
+    with such rows. A file that is unreadable or lacks columns is told of and left out. Predictions of a file that is
+    gone since are told of, and stay.
 
     Args:
         run: a finished run, a path or a URI.
@@ -68,10 +71,16 @@ def predict_files(
     files = find_inputs(source, place)
     model = model_version(directory)
     target = Output(place)
-    done, changed = ({}, []) if overwrite else _find_done(files, target, model)
+    names = target.names()
+    done, changed = ({}, []) if overwrite else _find_done(files, target, names, model)
+    left_behind = _find_left_behind(files, target, names)
     target.create()
     left = [file for file in files if file.name not in done]
     print_line(console, f"{len(files):,} files, {len(done):,} of them done before, {len(changed):,} changed since")
+    if left_behind:
+        shown = ", ".join(left_behind[:NUM_SHOWN]) + (", ..." if len(left_behind) > NUM_SHOWN else "")
+        what = f"predictions stay whose files are gone ({len(left_behind):,} in all)"
+        print_line(console, f"{what}: {shown}. Remove what you do not want")
     tally = _Tally(files, done, max_bad_rows, console, error_console)
     try:
         # Closed after an error too: then Ray has ended, and the error stream is the terminal's again.
@@ -84,16 +93,16 @@ def predict_files(
     return 2 if tally.failures else 0
 
 
-def _find_done(files: list[InputFile], output: Output, model: str) -> tuple[dict[str, Record], list[str]]:
+def _find_done(
+    files: list[InputFile], output: Output, names: set[str], model: str
+) -> tuple[dict[str, Record], list[str]]:
     """Returns the records of the files that are done, by name, and the names of those that have changed since.
 
     Raises:
         ConfigError: a file of the output is of another model, or of something else.
     """
-    names = output.names()
     there = [file for file in files if file.output_name in names]
-    with ThreadPoolExecutor(NUM_READERS) as pool:
-        records = list(pool.map(output.record, [file.output_name for file in there]))
+    records = _read_records(output, [file.output_name for file in there])
     done, changed = {}, []
     for file, record in zip(there, records, strict=True):
         if record is None and output.is_cut_off(file.output_name):
@@ -114,6 +123,22 @@ def _find_done(files: list[InputFile], output: Output, model: str) -> tuple[dict
                 f"received those of {record.root}/{file.name}. Give another -o, or --overwrite to replace them."
             )
     return done, changed
+
+
+def _find_left_behind(files: list[InputFile], output: Output, names: set[str]) -> list[str]:
+    """Returns the names of outputs of files that were in the directory of the input and are gone."""
+    root = files[0].root
+    others = names - {file.output_name for file in files}
+    # Most others are of files that are there, where a part of a directory is given: records cost more to read.
+    found = without_input(root, sorted(name for name in others if name.endswith(".parquet")))
+    return [
+        name for name, record in zip(found, _read_records(output, found), strict=True) if record and record.root == root
+    ]
+
+
+def _read_records(output: Output, names: list[str]) -> list[Record | None]:
+    with ThreadPoolExecutor(NUM_READERS) as pool:
+        return list(pool.map(output.record, names))
 
 
 def _results(

@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
 
+from annlib import storage
 from annlib.errors import ConfigError, DataError
-from annlib.prediction.inputs import _is_meant, find_inputs, is_many
+from annlib.prediction.inputs import _is_meant, find_inputs, is_many, without_input
 
 
 @pytest.fixture
@@ -85,6 +87,16 @@ def test_the_output_is_no_input_by_another_name(tree: Path, tmp_path: Path) -> N
     for output in (tmp_path / "link", tree / "day=2/.."):
         with pytest.raises(ConfigError, match="is in the directory of the output"):
             names(tree / "*.csv", output)
+
+
+def test_outputs_whose_input_is_gone_are_found_here_and_on_an_object_store(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = ["a.parquet", "day=2/h=1/e.parquet", "f.parquet", "notes.parquet", ".g.parquet.0.tmp.parquet"]
+    assert without_input(str(tree), outputs) == outputs[2:4]
+    files = fs.SubTreeFileSystem(str(tree.parent), fs.LocalFileSystem())
+    monkeypatch.setattr(storage, "_filesystem", lambda scheme: files)
+    assert without_input("s3://new", outputs) == outputs[2:4]
 
 
 def test_two_files_for_one_output_are_refused(tree: Path, tmp_path: Path) -> None:

@@ -124,6 +124,23 @@ def test_a_file_of_something_else_is_refused(run: RunDirectory, new: Path, tmp_p
     assert (tmp_path / "out/two.parquet").read_text() == "mine"
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_predictions_of_a_file_that_is_gone_are_told_of_and_stay(
+    run: RunDirectory, new: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    out = tmp_path / "out"
+    run_on(run, new, out)
+    (out / "mine.parquet").write_bytes((new / "two.parquet").read_bytes())
+    # Not gone, but not meant this time.
+    _, lines, _ = run_on(run, new / "day=1/*.parquet", out)
+    assert not any("gone" in line for line in lines)
+    (new / "two.parquet").unlink()
+    _, lines, errors = run_on(run, new, out, overwrite=overwrite)
+    assert lines[1] == ("predictions stay whose files are gone (1 in all): two.parquet. Remove what you do not want")
+    assert errors == []
+    assert (out / "two.parquet").exists()
+
+
 @pytest.mark.parametrize("num_bytes", [0, 4, 500])
 def test_an_output_whose_upload_was_broken_off_is_done_again(
     run: RunDirectory, new: Path, tmp_path: Path, num_bytes: int
