@@ -42,8 +42,12 @@ class NonFiniteLossError(TrainingError):
     """The loss became NaN or infinite."""
 
 
+# Keras tells in a few lines what differs between two structures.
+_SHORT = 200
+
+
 def last_line(error: Exception) -> str:
-    """Returns what another library's message is about: its last line, at most 400 characters.
+    """Returns what another library's message is about: a short paragraph, else its last line, at most 400 characters.
 
     The nodes of TensorFlow's graph and the arguments of Keras' call, which come after it, are left out.
     """
@@ -51,4 +55,6 @@ def last_line(error: Exception) -> str:
     # Keras prints some in bold.
     text = re.sub(r"\x1b\[\d+m", "", text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if "\n\n" not in text and 0 < len(" ".join(lines)) <= _SHORT:
+        lines = [" ".join(lines)]
     return (lines[-1] if lines else type(error).__name__).rstrip(".")[:400]

@@ -16,6 +16,7 @@ from annlib.data import Split
 from annlib.data.own_table.config import TableConfig
 from annlib.errors import CheckpointError, ConfigError
 from annlib.loading import import_keras, load_core, read_config
+from annlib.reporting.wording import number_text
 from annlib.signature import Signature
 from annlib.storage import check_storage
 from annlib.workloads import find
@@ -179,7 +180,7 @@ def regression_figures(
     """Returns the errors of a regression, by scikit-learn in float64.
 
     Args:
-        targets: shape (n,) or (n, 1), in the target's unit.
+        targets: shape (n,) or (n, num_targets), in the target's unit; the errors are the means over all targets.
         predicted: of that shape and unit.
         target_name: what is predicted.
         target_unit: its unit; None where it has none.
@@ -190,7 +191,8 @@ def regression_figures(
     """
     from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-    true, found = (np.ravel(values).astype(np.float64) for values in (targets, predicted))
+    true, found = (np.asarray(values, np.float64) for values in (targets, predicted))
+    true, found = (values.reshape(len(values), -1) for values in (true, found))
     mse = float(mean_squared_error(true, found))
     return {
         "target": target_name,
@@ -217,7 +219,7 @@ def _class_table(figures: Mapping[str, Any]) -> Table:
         column.justify = "right"
     for row in figures["classes"]:
         values = (_shown(row[key]) for key in ("precision", "recall", "f1"))
-        table.add_row(escape(row["name"]), *values, f"{row['support']:,}")
+        table.add_row(escape(" ".join(row["name"].split())), *values, f"{row['support']:,}")
     table.add_section()
     macro = figures["macro"]
     total = f"{figures['num_in_figures']:,}"
@@ -246,7 +248,7 @@ def _sample_title(figures: Mapping[str, Any]) -> str | None:
 
 
 def _shown(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.4f}"
+    return "-" if value is None else number_text(value)
 
 
 def _compute_metrics(

@@ -52,9 +52,10 @@ class Signature:
         feature_names: name of each column of the feature table; None for images and unnamed features.
         target_name: what a regression predicts; None for a classification.
         target_unit: unit of the target; None where it has none.
+        num_targets: how many values of it a regression predicts for each sample.
         input_shape: shape of one sample, without the batch.
         input_dtype: "uint8" for pixels, "float32" or "float64" for features.
-        input_max: largest pixel value of the data the model was trained on; None for features.
+        input_max: largest pixel value that fits the data the model was trained on; None for features.
         inputs: the columns of each input of a model with several; None passes the array as it is.
         columns: of a table: how raw columns become the features, which are inside the saved model; None where there is
             nothing to do.
@@ -71,6 +72,7 @@ class Signature:
     feature_names: tuple[str, ...] | None = None
     target_name: str | None = None
     target_unit: str | None = None
+    num_targets: int = 1
     input_shape: tuple[int, ...]
     input_dtype: Literal["uint8", "float32", "float64"]
     input_max: int | None = None
@@ -133,7 +135,7 @@ class Signature:
         Raises:
             ConfigError: `output` or `inputs` do not fit the data set.
         """
-        x = dataset.train.x
+        x, y = dataset.train.x, dataset.train.y
         is_classification = dataset.class_names is not None
         default: Output = "probabilities" if is_classification else "value"
         if dataset.task in ("binary", "multilabel"):
@@ -146,9 +148,10 @@ class Signature:
             feature_names=dataset.feature_names,
             target_name=dataset.target_name,
             target_unit=dataset.target_unit,
+            num_targets=y.shape[1] if not is_classification and y.ndim == 2 else 1,
             input_shape=tuple(x.shape[1:]),
             input_dtype=_input_dtype(x),
-            input_max=max(int(split.x.max()) for split in splits) if x.dtype == np.uint8 else None,
+            input_max=_most(max(int(split.x.max()) for split in splits)) if x.dtype == np.uint8 else None,
             inputs=None if inputs is None else tuple(InputColumns(name, tuple(columns)) for name, columns in inputs),
             columns=dataset.columns,
         )
@@ -212,7 +215,7 @@ class Signature:
         """Returns what the model gave, of several outputs the first, main one.
 
         Returns:
-            Shape (n, k): a column for each class of "probabilities" and each of "labels", else one.
+            Shape (n, k): a column for each class of "probabilities", each of "labels" and each target, else one.
 
         Raises:
             CheckpointError: the shape is not that of the signature.
@@ -220,7 +223,7 @@ class Signature:
         if isinstance(outputs, Mapping):
             outputs = list(outputs.values())
         array = np.asarray(outputs[0] if isinstance(outputs, list | tuple) else outputs)
-        num_columns = len(self.class_names or ()) if self.output in ("probabilities", "labels") else 1
+        num_columns = len(self.class_names or ()) if self.output in ("probabilities", "labels") else self.num_targets
         columns = array.reshape(-1, 1) if array.ndim == 1 else array
         if columns.ndim != 2 or columns.shape[1] != num_columns:
             raise CheckpointError(
@@ -272,6 +275,11 @@ class Signature:
             DataError: an output is NaN or infinite.
         """
         return (self.output_columns(outputs) >= 0.5).astype(np.int64)
+
+
+def _most(brightest: int) -> int:
+    """Returns the largest pixel value of a scale: of 16 grey levels, or of all 256 as in most files."""
+    return 255 if brightest > 127 else brightest
 
 
 def _input_dtype(x: Array) -> Literal["uint8", "float32", "float64"]:

@@ -2,9 +2,10 @@
 
 import argparse
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
 from annlib.command import Parser, add_run_flags, given_values
-from annlib.config import RunConfig, load_config
+from annlib.config import RunConfig, load_config, read_yaml
 from annlib.training.workload import Workload
 from annlib.workloads import WORKLOADS, find
 
@@ -43,7 +44,7 @@ def parse_workload(
         add_run_flags(first, config_class, names=_flags_of(config_class, run_flags))
     found = first.parse_known_args(arguments)[0]
     # Before the strict look, what follows a flag of the user's own may be taken for a workload.
-    name = found.named or found.workload
+    name = found.named or found.workload or _workload_of(found.config)
     workload = None if name is None else find(name)
     parser = Parser(prog=prog, description=description)
     _add_workload(parser)
@@ -80,8 +81,15 @@ def _flags_of(config_class: type[RunConfig], run_flags: Collection[str] | None) 
     return {*run_flags, *(name for name in config_class.model_fields if name not in RunConfig.model_fields)}
 
 
+def _workload_of(config_file: Path | None) -> str | None:
+    """Returns the workload that a YAML file names."""
+    name = None if config_file is None else read_yaml(config_file, flag="--config").get("workload")
+    return None if name is None else str(name)
+
+
 def _add_workload(parser: argparse.ArgumentParser) -> None:
     help = "what to train: a name of --list, or path/to/file.py:name or package.module:name of your own"
+    help += " (default: that of --config)"
     parser.add_argument("workload", nargs="?", help=help)
     parser.add_argument("--workload", dest="named", metavar="WORKLOAD", help="the same as a flag")
     parser.add_argument("--list", action="store_true", help="show the workloads and exit")

@@ -37,6 +37,8 @@ class Split:
         for name, array in (("x", self.x), ("y", self.y), ("weight", self.weight)):
             if array is None:
                 continue
+            if not isinstance(array, np.ndarray):
+                raise DataError(_no_array(name, array))
             if array.ndim == 0 or len(array) == 0:
                 raise DataError(
                     f"{name} has no examples; expected at least 1; received shape {array.shape}; check the data"
@@ -182,6 +184,10 @@ class Dataset:
         """
         from sklearn.model_selection import train_test_split
 
+        for name, array in (("x", x), ("y", y)):
+            if not isinstance(array, np.ndarray):
+                raise DataError(_no_array(name, array))
+
         def halves(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
             try:
                 return train_test_split(x, y, random_state=seed, stratify=y if class_names is not None else None)
@@ -241,6 +247,13 @@ class Dataset:
             # A view of the bytes; a copy is made only of an array that is not contiguous.
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
+
+
+def _no_array(name: str, value: object) -> str:
+    return (
+        f"{name} is a {type(value).__name__}; expected one NumPy array of numbers, an example a row; received another "
+        "type; put all inputs into one array, of which Workload.inputs gives each input of the model its columns"
+    )
 
 
 def _kind(array: npt.NDArray[Any]) -> str:

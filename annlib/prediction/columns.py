@@ -16,7 +16,8 @@ def prediction_columns(signature: Signature) -> tuple[str, ...]:
     - Classification: `class`, the index; `class_name`; `probability` of that class, empty where the model gives a
       score; then there is `score` too.
     - Labels: `predicted_<label>`, 0 or 1, of each, then `probability_<label>` of each.
-    - Regression: `predicted_<target name>`, in the unit of the target; all but letters, digits and `_` become `_`.
+    - Regression: `predicted_<target name>`, in the unit of the target; all but letters, digits and `_` become `_`. Of
+      several targets it is followed by `_0`, `_1` and so on.
 
     Where a feature or the target has one of these names, all of them begin with one `predicted_` more.
     """
@@ -31,7 +32,8 @@ def prediction_columns(signature: Signature) -> tuple[str, ...]:
 
 def _names(signature: Signature) -> tuple[str, ...]:
     if signature.task == "regression":
-        return (f"predicted_{_word(signature.target_name or 'target')}",)
+        name, number = f"predicted_{_word(signature.target_name or 'target')}", signature.num_targets
+        return (name,) if number == 1 else tuple(f"{name}_{index}" for index in range(number))
     if signature.output == "labels":
         labels: list[str] = []
         for name in map(_word, signature.class_names or ()):
@@ -66,7 +68,7 @@ def predictions(signature: Signature, outputs: Any) -> dict[str, Any]:
     columns = signature.output_columns(outputs)
     names = prediction_columns(signature)
     if signature.class_names is None:
-        return {names[0]: columns[:, 0]}
+        return dict(zip(names, columns.T, strict=True))
     if signature.output == "labels":
         return dict(zip(names, [*signature.labels(outputs).T, *columns.T], strict=True))
     labels, probabilities = signature.classify(outputs)

@@ -125,3 +125,30 @@ def test_a_layer_of_ones_own_is_found_again_or_it_is_said_that_it_is_not(directo
     done = run_job(directory, "predict", f"runs/{name}", "x.npy", "-o", f"{name}.csv")
     assert done.returncode == (0 if is_registered else 2), done.stderr
     assert (directory / f"{name}.csv").exists() == is_registered
+
+
+def test_a_model_of_several_targets_is_evaluated_and_predicts(directory: Path) -> None:
+    (directory / "pair.py").write_text(
+        "import keras\nimport numpy as np\nfrom annlib import Dataset, Workload\n\n"
+        "def load_data(config):\n"
+        "    x = np.random.default_rng(0).normal(size=(200, 3))\n"
+        "    return Dataset.from_arrays(x, np.stack([x.sum(axis=1), 5 - x[:, 0]], axis=1))\n\n"
+        "def build_model(data, config):\n"
+        "    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])\n"
+        "    model.compile(keras.optimizers.SGD(config.learning_rate), 'mse')\n"
+        "    return model\n\n"
+        "pair = Workload(load_data=load_data, build_model=build_model)\n"
+    )
+    done = train(directory, "pair.py:pair", "--epochs", "30", "--learning-rate", "0.1", "--name", "pair")
+    assert (done.returncode, done.stderr) == (0, "")
+    evaluated = run_job(directory, "evaluate", "runs/pair", "--json", "pair.json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    figures = json.loads((directory / "pair.json").read_text())
+    assert figures["mse"] == pytest.approx(figures["metrics"]["loss"], rel=1e-4)
+    assert figures["r2"] > 0.99
+    np.save(directory / "rows.npy", np.array([[1.0, 2.0, 3.0]], np.float32))
+    predicted = run_job(directory, "predict", "runs/pair", "rows.npy", "-o", "pair.csv")
+    assert predicted.returncode == 0, predicted.stderr
+    name, values = (directory / "pair.csv").read_text().splitlines()
+    assert name == "index,predicted_target_0,predicted_target_1"
+    assert [float(value) for value in values.split(",")] == pytest.approx([0, 6, 4], abs=0.1)

@@ -127,6 +127,15 @@ def test_a_longer_run_that_died_before_its_end_is_finished_by_the_next_start(
     assert (finished["epochs"], finished["test"]) == (4, expected["test"])
 
 
+def test_a_runs_own_configuration_is_a_whole_command(
+    storage: Path, undisturbed: subprocess.CompletedProcess[str], tmp_path: Path
+) -> None:
+    config = storage / "undisturbed/config.yaml"
+    done = train("--config", str(config), "--storage", str(tmp_path), "--name", "again", "--epochs", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert history(tmp_path / "again") == history(storage / "undisturbed")[:1]
+
+
 def test_the_same_name_says_that_the_run_is_finished(
     storage: Path, undisturbed: subprocess.CompletedProcess[str]
 ) -> None:
@@ -236,6 +245,7 @@ def test_a_loss_that_is_not_finite_is_one_line_and_exit_code_1(storage: Path) ->
         (["digit"], ["did you mean digits?"]),
         ([], ["expected a workload"]),
         (["digits", "--config", "/none.yaml"], ["/none.yaml cannot be read"]),
+        (["--config", "/none.yaml"], ["/none.yaml cannot be read"]),
         (["digits", "--monitor", "val_acc"], ["val_sparse_categorical_accuracy", "'val_acc'", "--monitor"]),
         (["digits", "--formats", "keras,onnx"], ["formats", "'onnx'"]),
         (["digits", "--early-stopping-patience", "0"], ["early_stopping_patience"]),

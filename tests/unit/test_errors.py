@@ -17,10 +17,11 @@ from annlib.errors import last_line
             "Exception encountered when calling A.call().\n\n\x1b[1mbad rank.\x1b[0m\n\nArguments received by A:\n  x",
             "bad rank",
         ),
+        ("They differ.\ny_true: *\ny_pred: ['*', '*']\n", "They differ. y_true: * y_pred: ['*', '*']"),
         ("", "ValueError"),
         ("x" * 500, "x" * 400),
     ],
-    ids=["plain", "tensorflow", "keras", "empty", "long"],
+    ids=["plain", "tensorflow", "keras", "short", "empty", "long"],
 )
 def test_the_last_line_tells_the_reason(message: str, line: str) -> None:
     assert last_line(ValueError(message)) == line

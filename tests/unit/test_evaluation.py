@@ -128,3 +128,23 @@ def test_the_table_of_a_classification_has_all_classes_averages_and_accuracy() -
     assert "│ dog           │    0.7500 │ 0.7500 │ 0.7500 │       4 │" in text
     assert "│ macro average │    0.6250 │ 0.6250 │ 0.6250 │       6 │" in text
     assert "│ accuracy      │           │        │ 0.6667 │       6 │" in text
+
+
+def test_errors_of_several_targets_are_means_over_them() -> None:
+    true = np.array([[1.0, 10.0], [2.0, 30.0], [4.0, 20.0]])
+    found = regression_figures(true, true + np.array([1.0, -3.0]), "y", None)
+    assert found["mse"] == pytest.approx((1 + 9) / 2)
+    assert found["mae"] == pytest.approx((1 + 3) / 2)
+    # 1 - 3 * 1 / (variance sum of each column), then the mean.
+    assert found["r2"] == pytest.approx(((1 - 3 / (14 / 3)) + (1 - 27 / 200)) / 2)
+
+
+def test_small_errors_are_shown_with_their_digits() -> None:
+    figures = {"split": "test", "num_samples": 2, "num_in_figures": 2, "metrics": {"loss": 5.584e-13}}
+    figures.update(regression_figures([1e-12, 2e-12], [2e-12, 3e-12], "y", None))
+    console = Console(file=io.StringIO(), width=100)
+    for table in figures_tables(figures):
+        console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "5.584e-13" in text
+    assert "1.000e-12" in text

@@ -8,6 +8,7 @@ import pytest
 
 from annlib.data import Dataset, Split
 from annlib.errors import CheckpointError, ConfigError, DataError, StorageError
+from annlib.prediction.columns import prediction_columns, predictions
 from annlib.signature import InputColumns, Signature
 
 REGRESSION = Signature(
@@ -210,3 +211,26 @@ def test_outputs_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 def test_outputs_that_are_not_finite_are_counted(bad: float) -> None:
     with pytest.raises(DataError, match="NaN or infinity for 2 samples, the first of them number 2"):
         REGRESSION.output_columns(np.array([1.0, bad, bad]))
+
+
+@pytest.mark.parametrize(("brightest", "most"), [(1, 1), (16, 16), (250, 255), (255, 255)])
+def test_pixels_of_a_scale_that_was_nearly_used_up_may_use_all_of_it(brightest: int, most: int) -> None:
+    images = np.zeros((2, 8, 8), np.uint8)
+    images[0, 0, 0] = brightest
+    data = dataset(images, np.array([0, 1], np.uint8), class_names=("x", "y"))
+    assert Signature.from_dataset(data).input_max == most
+
+
+def test_a_regression_of_several_targets_gives_a_column_for_each() -> None:
+    data = dataset(np.zeros((4, 3), np.float32), np.zeros((4, 2), np.float32), target_name="price")
+    signature = Signature.from_dataset(data)
+    assert signature.num_targets == 2
+    assert signature.output_columns(np.ones((5, 2))).shape == (5, 2)
+    assert prediction_columns(signature) == ("predicted_price_0", "predicted_price_1")
+    found = predictions(signature, np.array([[1.0, 2.0], [3.0, 4.0]]))
+    assert {name: list(values) for name, values in found.items()} == {
+        "predicted_price_0": [1.0, 3.0],
+        "predicted_price_1": [2.0, 4.0],
+    }
+    with pytest.raises(CheckpointError, match=r"expected outputs of shape \(n, 2\), received \(5, 1\)"):
+        signature.output_columns(np.ones((5, 1)))

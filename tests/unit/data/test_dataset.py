@@ -161,3 +161,12 @@ def test_same_bytes_of_another_type_have_another_fingerprint():
 def test_fingerprint_is_computed_once():
     data = dataset()
     assert data.fingerprint is data.fingerprint
+
+
+@pytest.mark.parametrize("x", [{"a": np.zeros((20, 2)), "b": np.zeros((20, 3))}, [[1.0], [2.0]]])
+def test_what_is_no_array_is_refused(x):
+    kind = type(x).__name__
+    with pytest.raises(DataError, match=f"x is a {kind}; expected one NumPy array"):
+        Dataset.from_arrays(x, np.zeros(20))
+    with pytest.raises(DataError, match=f"x is a {kind}; expected one NumPy array"):
+        Split(x=x, y=np.zeros(20))
