@@ -52,6 +52,20 @@ def feature_names(column_names: Sequence[str], config: TableConfig) -> list[str]
     return features
 
 
+def used_names(column_names: Sequence[str], config: TableConfig) -> list[str]:
+    """Returns the columns that are read: those to predict from, then the others of `other_names`.
+
+    Raises:
+        DataError: as `feature_names` raises it.
+    """
+    return [*feature_names(column_names, config), *other_names(config)]
+
+
+def other_names(config: TableConfig) -> tuple[str, ...]:
+    """Returns the target columns, that of the weights and that of the splits."""
+    return (*config.target, *(name for name in (config.weight, config.split) if name is not None))
+
+
 def check_type(field: pa.Field, num_rows: int) -> Kind:
     """Returns what a feature holds; raises DataError where no model takes it."""
     kind = kind_of(field.type)

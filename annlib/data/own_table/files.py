@@ -2,7 +2,7 @@
 
 import contextlib
 import fnmatch
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.fs
@@ -18,23 +18,27 @@ TRUE_TEXTS = ("true", "True", "TRUE")
 FALSE_TEXTS = ("false", "False", "FALSE")
 _WILDCARDS = "*?["
 _NUM_SHOWN = 5
+# Returns, of the names of all columns, those to read, in the order to read them in.
+Choose = Callable[[Sequence[str]], list[str]]
 
 
-def read_table(pattern: str) -> pa.Table:
+def read_table(pattern: str, choose: Choose = list) -> pa.Table:
     """Reads all files of a pattern into one table; numbers, dates and booleans of CSV files get their types.
 
     Args:
         pattern: an absolute path or a URI: a file, a directory of such files at any depth, or either with `*`, `?`,
             `[...]`, and `**` for any directories. In a URI, `?` is none of them: `check_storage` takes it for options.
+        choose: which columns to read; the others take no memory, and their types and values do not matter.
 
     Raises:
         DataError: nothing is found, a file cannot be read or is of another kind, the files have different columns, a
-            column comes twice, or there are no rows.
+            column comes twice, or there are no rows; or `choose` raises it.
     """
     files, paths = find_files(pattern)
-    tables = [_read_file(files, path) for path in paths]
-    check_columns(paths, [table.column_names for table in tables])
-    table = _concatenate(files, paths, [table.select(tables[0].column_names) for table in tables])
+    all_names = [column_names(files, path) for path in paths]
+    check_columns(paths, all_names)
+    names = choose(all_names[0])
+    table = _concatenate(files, paths, [_read_file(files, path, names) for path in paths])
     if not len(table):
         raise no_rows(pattern)
     return table
@@ -104,15 +108,32 @@ def _fits(names: Sequence[str], patterns: Sequence[str]) -> bool:
     return fnmatch.fnmatchcase(names[0], patterns[0]) and _fits(names[1:], patterns[1:])
 
 
-def _read_file(files: pyarrow.fs.FileSystem, path: str) -> pa.Table:
+def column_names(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
+    """Returns the names of a file's columns, of which a CSV file's first rows are read.
+
+    Raises:
+        DataError: the file cannot be read, or has a column twice.
+    """
     with errors_of(path):
         if path.endswith(".csv"):
-            table = _read_csv(files, path)
+            with files.open_input_stream(path) as stream:
+                names = csv.open_csv(stream, parse_options=csv_parsing()).schema.names
         else:
-            table = parquet.read_table(path, filesystem=files, partitioning=None)
-            table = table.drop_columns([name for name in table.schema.names if is_row_name(name)])
-        check_schema(path, table.schema)
-    return table
+            found = parquet.read_schema(path, filesystem=files).names
+            names = [name for name in found if not is_row_name(name)]
+    check_names(path, names)
+    return list(names)
+
+
+def _read_file(files: pyarrow.fs.FileSystem, path: str, names: Sequence[str]) -> pa.Table:
+    with errors_of(path):
+        if path.endswith(".csv"):
+            table = _read_csv(files, path, names)
+            check_encoding(path, table.schema)
+            return table
+        with parquet.ParquetFile(path, filesystem=files) as file:
+            # Names with a dot may bring others.
+            return file.read(columns=list(names)).select(names)
 
 
 @contextlib.contextmanager
@@ -128,15 +149,9 @@ def errors_of(path: str) -> Iterator[None]:
         raise DataError(f"{path} cannot be read: expected {kind}, received: {reason}. Correct or replace it.") from None
 
 
-def check_schema(path: str, schema: pa.Schema) -> None:
-    """Raises DataError where a file has a column twice, is not UTF-8, or is separated by something else than commas."""
-    names, is_csv = schema.names, path.endswith(".csv")
-    binary = [field.name for field in schema if pa.types.is_binary(field.type)]
-    if is_csv and binary:
-        raise DataError(
-            f"{path} cannot be read: expected UTF-8, received another encoding in {binary[0]!r}. Convert it."
-        )
-    if is_csv and len(names) == 1 and (";" in names[0] or "\t" in names[0]):
+def check_names(path: str, names: Sequence[str]) -> None:
+    """Raises DataError where a file has a column twice, or is separated by something else than commas."""
+    if path.endswith(".csv") and len(names) == 1 and (";" in names[0] or "\t" in names[0]):
         raise DataError(
             f"{path} has one column, {names[0]!r}: expected values separated by commas, received another separator. "
             "Convert it."
@@ -146,6 +161,15 @@ def check_schema(path: str, schema: pa.Schema) -> None:
         raise DataError(
             f"{path} has two columns of one name: expected different names, received {twice[0]!r} "
             f"{names.count(twice[0])} times. Rename or remove one."
+        )
+
+
+def check_encoding(path: str, schema: pa.Schema) -> None:
+    """Raises DataError where a CSV file is not UTF-8."""
+    binary = [field.name for field in schema if pa.types.is_binary(field.type)]
+    if binary:
+        raise DataError(
+            f"{path} cannot be read: expected UTF-8, received another encoding in {binary[0]!r}. Convert it."
         )
 
 
@@ -159,9 +183,10 @@ def csv_parsing() -> csv.ParseOptions:
     return csv.ParseOptions(newlines_in_values=True)
 
 
-def csv_conversion(types: Mapping[str, pa.DataType] | None = None) -> csv.ConvertOptions:
-    """Returns how values of CSV files are read; columns without a type get one."""
+def csv_conversion(names: Sequence[str] = (), types: Mapping[str, pa.DataType] | None = None) -> csv.ConvertOptions:
+    """Returns how values of CSV files are read: these columns, all without names; those without a type get one."""
     return csv.ConvertOptions(
+        include_columns=list(names),
         column_types=types,
         null_values=list(NULL_TEXTS),
         strings_can_be_null=True,
@@ -170,16 +195,22 @@ def csv_conversion(types: Mapping[str, pa.DataType] | None = None) -> csv.Conver
     )
 
 
-def _read_csv(files: pyarrow.fs.FileSystem, path: str, texts: Sequence[str] = ()) -> pa.Table:
-    """Reads a CSV file; the columns `texts` stay text."""
+def with_last(names: Sequence[str], all_names: Sequence[str]) -> list[str]:
+    """Returns the names with a CSV file's last column as the last: there `check_quotes` looks."""
+    return [*(name for name in names if name != all_names[-1]), all_names[-1]]
+
+
+def _read_csv(files: pyarrow.fs.FileSystem, path: str, names: Sequence[str], texts: Sequence[str] = ()) -> pa.Table:
+    """Reads columns of a CSV file; the columns `texts` stay text."""
     content = files.open_input_file(path).read_buffer()
     parse = csv_parsing()
+    read_names = with_last(names, csv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names)
 
     def read(texts: Iterable[str]) -> pa.Table:
-        conversion = csv_conversion(dict.fromkeys(texts, pa.string()))
+        conversion = csv_conversion(read_names, dict.fromkeys(texts, pa.string()))
         table = csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=conversion)
         check_quotes(table, lambda: pa.BufferReader(content))
-        return table
+        return table.select(names)
 
     try:
         return read(texts)
@@ -187,10 +218,7 @@ def _read_csv(files: pyarrow.fs.FileSystem, path: str, texts: Sequence[str] = ()
         if "conversion error" not in str(error):
             raise
     # The types are those of the first rows: here later rows hold something else.
-    names = csv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
-    table = read(names)
-    if len(set(names)) < len(names):
-        return table
+    table = read(read_names)
     return pa.table({name: table[name] if name in texts else _typed(table[name]) for name in names})
 
 
@@ -231,7 +259,7 @@ def _concatenate(files: pyarrow.fs.FileSystem, paths: Sequence[str], tables: lis
     differ = [name for name in names if len({table[name].type for table in tables} - {pa.null()}) > 1]
     if paths[0].endswith(".csv"):
         # As they are written, for 01 is no number beside A1.
-        tables = [_read_csv(files, path, texts=differ).select(names) for path in paths]
+        tables = [_read_csv(files, path, names, texts=differ) for path in paths]
         table = pa.concat_tables(tables, promote_options="permissive")
         return pa.table({name: _typed(table[name]) if name in differ else table[name] for name in names})
     for name in differ:

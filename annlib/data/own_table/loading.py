@@ -1,5 +1,6 @@
 """A table of the user's own as a data set."""
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,8 +18,9 @@ from annlib.data.own_table.checks import (
     check_sums_of_weights,
     check_type,
     check_weights,
-    feature_names,
     left_out,
+    other_names,
+    used_names,
 )
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.files import read_table
@@ -46,8 +48,8 @@ def load_table(config: TableConfig) -> Dataset:
     Raises:
         DataError: the table cannot be trained on; what, where, how many rows, examples.
     """
-    table = read_table(config.data)
-    names = feature_names(table.column_names, config)
+    table = read_table(config.data, functools.partial(used_names, config=config))
+    names = [name for name in table.column_names if name not in other_names(config)]
     for name in (*names, *config.target):
         check_one_kind(name, table[name])
     target = find_target([TargetColumn(name).update(table[name]) for name in config.target], config.task)

@@ -9,23 +9,25 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from pyarrow import csv, parquet
 
-from annlib.data.conversion import check_quotes, is_row_name
+from annlib.data.conversion import check_quotes
 from annlib.data.own_table.files import (
     FALSE_TEXTS,
     TRUE_TEXTS,
+    Choose,
     check_columns,
-    check_schema,
+    column_names,
     csv_conversion,
     csv_parsing,
     different_types,
     errors_of,
     find_files,
     no_rows,
+    with_last,
 )
 
 CHUNK_ROWS = 65_536
 # Of a CSV file, read at once; a row has to fit in.
-_CSV_BLOCK_BYTES = 4 * 2**20
+CSV_BLOCK_BYTES = 4 * 2**20
 # What the texts of a CSV column are tried to be, narrowest first.
 _ZONED = (pa.timestamp("s", "UTC"), pa.timestamp("ns", "UTC"))
 _DATES = (pa.timestamp("s"), pa.timestamp("ns"), *_ZONED)
@@ -51,7 +53,7 @@ class TableScan:
     Args:
         files: the file system.
         paths: the files in their order.
-        schema: names and types of the columns, the same for every chunk.
+        schema: names and types of the columns that are read, the same for every chunk.
         num_rows: rows of all files, 1 or more.
     """
 
@@ -61,19 +63,22 @@ class TableScan:
     num_rows: int
 
     @classmethod
-    def open(cls, pattern: str) -> Self:
+    def open(cls, pattern: str, choose: Choose = list) -> Self:
         """Finds the files, their columns and how many rows they have; CSV files are read once for that.
 
         Args:
             pattern: as for `read_table`.
+            choose: as for `read_table`.
 
         Raises:
             DataError: as `read_table` raises it.
         """
         files, paths = find_files(pattern)
+        all_names = [column_names(files, path) for path in paths]
+        check_columns(paths, all_names)
+        names = choose(all_names[0])
         survey = _survey_csv if paths[0].endswith(".csv") else _survey_parquet
-        found = [survey(files, path) for path in paths]
-        check_columns(paths, [schema.names for schema, _ in found])
+        found = [survey(files, path, names) for path in paths]
         num_rows = sum(rows for _, rows in found)
         if not num_rows:
             raise no_rows(pattern)
@@ -88,37 +93,34 @@ class TableScan:
         """
         for path in self.paths:
             with errors_of(path):
-                batches = self._csv(path) if path.endswith(".csv") else _parquet(self.files, path)
+                batches = self._csv(path) if path.endswith(".csv") else self._parquet(path)
                 for batch in batches:
                     table = pa.Table.from_batches([batch]).select(self.schema.names).cast(self.schema)
                     for start in range(0, len(table), CHUNK_ROWS):
                         yield table.slice(start, CHUNK_ROWS).combine_chunks()
 
     def _csv(self, path: str) -> Iterable[pa.RecordBatch]:
-        return _open_csv(self.files, path, csv_conversion({field.name: field.type for field in self.schema}))
+        names = self.schema.names
+        types = {field.name: field.type for field in self.schema}
+        return open_csv(self.files, path, csv_conversion(names, types))
+
+    def _parquet(self, path: str) -> Iterator[pa.RecordBatch]:
+        with parquet.ParquetFile(path, filesystem=self.files, pre_buffer=False) as file:
+            yield from file.iter_batches(CHUNK_ROWS, columns=self.schema.names)
 
 
-def _survey_parquet(files: pyarrow.fs.FileSystem, path: str) -> tuple[pa.Schema, int]:
+def _survey_parquet(files: pyarrow.fs.FileSystem, path: str, names: list[str]) -> tuple[pa.Schema, int]:
     with errors_of(path), parquet.ParquetFile(path, filesystem=files) as file:
-        found, num_rows = file.schema_arrow.remove_metadata(), file.metadata.num_rows
-        schema = pa.schema([field for field in found if not is_row_name(field.name)])
-    check_schema(path, schema)
-    return schema, num_rows
+        schema = file.schema_arrow
+        return pa.schema([(name, schema.field(name).type) for name in names]), file.metadata.num_rows
 
 
-def _parquet(files: pyarrow.fs.FileSystem, path: str) -> Iterator[pa.RecordBatch]:
-    with parquet.ParquetFile(path, filesystem=files, pre_buffer=False) as file:
-        yield from file.iter_batches(CHUNK_ROWS)
-
-
-def _survey_csv(files: pyarrow.fs.FileSystem, path: str) -> tuple[pa.Schema, int]:
+def _survey_csv(files: pyarrow.fs.FileSystem, path: str, names: list[str]) -> tuple[pa.Schema, int]:
     with errors_of(path):
-        with files.open_input_stream(path) as stream:
-            names = csv.open_csv(stream, parse_options=csv_parsing()).schema.names
-        check_schema(path, pa.schema([(name, pa.string()) for name in names]))
         types = dict.fromkeys(names, pa.null())
         num_rows, last = 0, None
-        for batch in _open_csv(files, path, csv_conversion(dict.fromkeys(names, pa.string()))):
+        read_names = with_last(names, column_names(files, path))
+        for batch in open_csv(files, path, csv_conversion(read_names, dict.fromkeys(read_names, pa.string()))):
             num_rows += len(batch)
             last = batch
             types = {name: _widen(types[name], batch[name]) for name in names}
@@ -127,8 +129,9 @@ def _survey_csv(files: pyarrow.fs.FileSystem, path: str) -> tuple[pa.Schema, int
     return pa.schema(list(types.items())), num_rows
 
 
-def _open_csv(files: pyarrow.fs.FileSystem, path: str, conversion: csv.ConvertOptions) -> Iterator[pa.RecordBatch]:
-    reading = csv.ReadOptions(block_size=_CSV_BLOCK_BYTES)
+def open_csv(files: pyarrow.fs.FileSystem, path: str, conversion: csv.ConvertOptions) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of a CSV file, a block of text after the other."""
+    reading = csv.ReadOptions(block_size=CSV_BLOCK_BYTES)
     with files.open_input_stream(path) as stream:
         yield from csv.open_csv(stream, reading, parse_options=csv_parsing(), convert_options=conversion)
 

@@ -6,6 +6,7 @@ encodes the rows. What is prepared is kept in the cache, for workers, later star
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import shutil
@@ -24,7 +25,7 @@ from annlib.data.blocks import Blocks, BlockWriter
 from annlib.data.cache import cache_directory
 from annlib.data.dataset import Dataset, StreamedSplit
 from annlib.data.encoding import encode
-from annlib.data.own_table.checks import check_weights
+from annlib.data.own_table.checks import check_weights, used_names
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.files import find_files
 from annlib.data.own_table.loading import table_dataset
@@ -100,7 +101,7 @@ def _lock(directory: Path) -> Iterator[None]:
 
 
 def _prepare(config: TableConfig, directory: Path) -> None:
-    scan = TableScan.open(config.data)
+    scan = TableScan.open(config.data, functools.partial(used_names, config=config))
     survey = Survey(scan, config)
     prepared = survey.result()
     temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")

@@ -17,8 +17,8 @@ from annlib.data.own_table.checks import (
     check_sums_of_weights,
     check_type,
     check_weights,
-    feature_names,
     left_out,
+    other_names,
 )
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.scanning import TableScan
@@ -50,7 +50,7 @@ class Survey:
 
     def __init__(self, scan: TableScan, config: TableConfig) -> None:
         self._config = config
-        self._features = feature_names(scan.schema.names, config)
+        self._features = [name for name in scan.schema.names if name not in other_names(config)]
         kinds = {name: check_type(scan.schema.field(name), scan.num_rows) for name in self._features}
         if config.split is None:
             check_num_rows(scan.num_rows)

@@ -156,7 +156,7 @@ def test_the_type_of_a_csv_column_is_that_of_all_rows(
     load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, texts: list[str], kind: str
 ) -> None:
     # A block a few rows: the last text comes in a later one.
-    monkeypatch.setattr(scanning, "_CSV_BLOCK_BYTES", 64)
+    monkeypatch.setattr(scanning, "CSV_BLOCK_BYTES", 64)
     values = texts[:1] * 10 + texts[1:3] * 10 + texts[3:] * 10
     rows = "".join(f"{value},{'ab'[index % 2]},{index / 3}\n" for index, value in enumerate(values))
     (tmp_path / "table.csv").write_text(f"what,colour,price\n{rows}")
@@ -230,6 +230,6 @@ def test_a_table_is_streamed_when_it_does_not_fit(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         # A hole: sizes count, not what is in it.
         file.truncate(2**30)
-    assert memory_needed_bytes(str(path)) > 3 * 2**30
+    assert memory_needed_bytes(config()) > 3 * 2**30
     assert must_stream(config(memory_limit="2GiB"))
     assert not must_stream(config(memory_limit="8GiB"))
