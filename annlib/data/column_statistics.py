@@ -1,6 +1,5 @@
 """Statistics of a table's columns over the training split, a chunk of rows after the other."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -21,6 +20,10 @@ MOST_VALUES = 10_000
 ID_SHARE = 0.9
 # Beyond so many different values they are not counted any more.
 _MOST_COUNTED = 1_000_000
+# Of the texts that are counted, of all columns together.
+_MOST_BYTES = 64 * 2**20
+# Different texts of chunks that are kept until they are counted together.
+_MOST_PENDING = 100_000
 
 
 class ColumnStatistics:
@@ -56,7 +59,17 @@ class ColumnStatistics:
                 found.update(to_text(column).filter(pa.array(counts)))
             else:
                 found.update(raw_numbers(name, self.kinds[name], column)[counts])
+        self._save_memory()
         return self
+
+    def _save_memory(self) -> None:
+        """Counts no more in the columns that take most, those of ids before others, where all of them take too much."""
+        columns = [found for found in self._found.values() if isinstance(found, _Values)]
+        while sum(column.num_bytes for column in columns) > _MOST_BYTES:
+            for column in columns:
+                column.merge()
+            if sum(column.num_bytes for column in columns) > _MOST_BYTES:
+                max(columns, key=lambda column: (column.has_ids, column.num_bytes)).give_up()
 
     def result(self) -> tuple[Columns, dict[str, str]]:
         """Returns the fitted columns, and for each that tells nothing the reason: all missing, constant, ids."""
@@ -120,38 +133,63 @@ class _Moments:
 
 
 class _Values:
-    """How often each value of a category is there."""
+    """How often each value of a category is there; in Arrow, where a text takes a fifth of what it takes in Python."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self._counts = pa.table({"values": pa.array([], pa.string()), "counts": pa.array([], pa.int64())})
+        self._pending: list[pa.Table] = []
         self._num_missing = 0
-        self._too_many = False
+        # How many different values there were when there were too many.
+        self._too_many: int | None = None
 
     def update(self, text: pa.ChunkedArray) -> None:
         self._num_missing += text.null_count
-        if not self._too_many:
-            found = pc.value_counts(text.drop_null())
-            self._counts.update(dict(zip(found.field(0).to_pylist(), found.field(1).to_pylist(), strict=True)))
+        if self._too_many is None:
+            self._pending.append(pa.Table.from_struct_array(pc.value_counts(text.drop_null())))
+            # Not after each chunk, which would take longer with each.
+            if sum(map(len, self._pending)) > max(_MOST_PENDING, len(self._counts)):
+                self.merge()
+
+    def merge(self) -> None:
+        if self._pending:
+            both = pa.concat_tables([self._counts, *self._pending])
+            # In one thread values keep their order.
+            self._counts = both.group_by("values", use_threads=False).aggregate([("counts", "sum")])
+            self._counts = self._counts.rename_columns(["values", "counts"])
+            self._pending = []
         if len(self._counts) > _MOST_COUNTED:
-            self._too_many = True
-            self._counts.clear()
+            self.give_up(_MOST_COUNTED)
+
+    def give_up(self, too_many: int | None = None) -> None:
+        self._too_many = len(self._counts) - 1 if too_many is None else too_many
+        self._counts = self._counts.slice(0, 0).combine_chunks()
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(int(table.nbytes) for table in (self._counts, *self._pending))
+
+    @property
+    def has_ids(self) -> bool:
+        """Nearly all values counted so far are different ones."""
+        return len(self._counts) > max(ID_SHARE * (pc.sum(self._counts["counts"]).as_py() or 0), MOST_ONE_HOT / 2)
 
     def useless(self, kind: Kind) -> str | None:
-        if self._too_many:
-            return f"more than {_MOST_COUNTED:,} different texts, as of names or ids,"
-        present = self._counts.total()
-        if not present:
+        self.merge()
+        if self._too_many is not None:
+            return f"more than {self._too_many:,} different texts, as of names or ids,"
+        if not len(self._counts):
             return "no value at all"
         if len(self._counts) == 1 and not self._num_missing:
-            return f"always {next(iter(self._counts))!r}"
-        shown = ", ".join(repr(value) for value in sorted(self._counts)[:3])
-        is_ids = len(self._counts) > max(ID_SHARE * present, MOST_ONE_HOT / 2)
-        return f"{len(self._counts):,} different texts, as of names or ids ({shown}, ...)," if is_ids else None
+            return f"always {self._counts['values'][0].as_py()!r}"
+        shown = ", ".join(repr(value) for value in self._counts.sort_by("values")["values"].slice(0, 3).to_pylist())
+        return f"{len(self._counts):,} different texts, as of names or ids ({shown}, ...)," if self.has_ids else None
 
     def column(self, name: str, kind: Kind) -> Column:
-        by_frequency = sorted(self._counts, key=lambda value: (-self._counts[value], value))
-        if len(by_frequency) > MOST_ONE_HOT:
+        self.merge()
+        counts = self._counts
+        if len(counts) > MOST_ONE_HOT:
             # What is there once tells nothing of its own, and trains the code of unseen values.
-            by_frequency = [value for value in by_frequency if self._counts[value] > 1]
-        values: Sequence[str] = by_frequency[:MOST_VALUES]
+            counts = counts.filter(pc.greater(counts["counts"], 1))
+        by_frequency = counts.sort_by([("counts", "descending"), ("values", "ascending")])
+        values: Sequence[str] = by_frequency["values"].slice(0, MOST_VALUES).to_pylist()
         return Column(name=name, kind=kind, values=tuple(values), has_missing=self._num_missing > 0)

@@ -26,6 +26,12 @@ from annlib.data.own_table.files import (
 )
 
 CHUNK_ROWS = 65_536
+# Of wide rows there are fewer in a chunk.
+CHUNK_BYTES = 32 * 2**20
+# Of a Parquet file, by which the width of a row is found.
+FIRST_ROWS = 1_000
+# Of all columns of a Parquet file, read ahead; without it, all of a row group is.
+_BUFFER_BYTES = 32 * 2**20
 # Of a CSV file, read at once; a row has to fit in.
 CSV_BLOCK_BYTES = 4 * 2**20
 # What the texts of a CSV column are tried to be, narrowest first.
@@ -86,7 +92,7 @@ class TableScan:
         return cls(files=files, paths=tuple(paths), schema=schema, num_rows=num_rows)
 
     def chunks(self) -> Iterator[pa.Table]:
-        """Yields all rows in their order, `CHUNK_ROWS` or fewer at a time.
+        """Yields all rows in their order, `CHUNK_ROWS` or fewer at a time, and about `CHUNK_BYTES` or less.
 
         Raises:
             DataError: a file cannot be read.
@@ -105,14 +111,25 @@ class TableScan:
         return open_csv(self.files, path, csv_conversion(names, types))
 
     def _parquet(self, path: str) -> Iterator[pa.RecordBatch]:
-        with parquet.ParquetFile(path, filesystem=self.files, pre_buffer=False) as file:
-            yield from file.iter_batches(CHUNK_ROWS, columns=self.schema.names)
+        names = self.schema.names
+        with open_parquet(self.files, path, len(names)) as file:
+            first = next(file.iter_batches(FIRST_ROWS, columns=names), None)
+            if first is not None:
+                most = CHUNK_BYTES * len(first) // max(first.nbytes, 1)
+                yield from file.iter_batches(min(max(most, 1), CHUNK_ROWS), columns=names)
 
 
 def _survey_parquet(files: pyarrow.fs.FileSystem, path: str, names: list[str]) -> tuple[pa.Schema, int]:
     with errors_of(path), parquet.ParquetFile(path, filesystem=files) as file:
         schema = file.schema_arrow
         return pa.schema([(name, schema.field(name).type) for name in names]), file.metadata.num_rows
+
+
+def open_parquet(files: pyarrow.fs.FileSystem, path: str, num_columns: int) -> parquet.ParquetFile:
+    """Opens a Parquet file, so many columns of which are read a part of their rows after the other."""
+    # Not less than a page of most files, for each read of an object store takes its time.
+    buffer_size = max(_BUFFER_BYTES // num_columns, 2**16)
+    return parquet.ParquetFile(path, filesystem=files, pre_buffer=False, buffer_size=buffer_size)
 
 
 def _survey_csv(files: pyarrow.fs.FileSystem, path: str, names: list[str]) -> tuple[pa.Schema, int]:

@@ -10,7 +10,7 @@ from annlib.data.conversion import kind_of
 from annlib.data.own_table.checks import used_names
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.files import column_names, csv_conversion, errors_of, find_files
-from annlib.data.own_table.scanning import CSV_BLOCK_BYTES, open_csv
+from annlib.data.own_table.scanning import CSV_BLOCK_BYTES, FIRST_ROWS, open_csv, open_parquet
 from annlib.memory import memory_limit_bytes
 
 # What a worker takes whatever the table, measured with 1,000,000 and 4,000,000 rows of 20 mixed columns.
@@ -20,10 +20,6 @@ FACTORS = {"csv": 3.0, "parquet": 6.0}
 # How often the columns are in memory at once, and so the encoded rows: as they are read and in one piece, all rows and
 # the splits, and a quarter more for what Arrow keeps.
 COPIES = 2.5
-# Of a Parquet file, by which the width of a row is found.
-_FIRST_ROWS = 10_000
-# Without it, a whole column of a row group is fetched for its first rows.
-_BUFFER_BYTES = 2**16
 
 
 def must_stream(config: TableConfig) -> bool:
@@ -80,8 +76,8 @@ def _first_csv_block_bytes(files: pyarrow.fs.FileSystem, paths: list[str], names
 
 def _parquet_row_bytes(files: pyarrow.fs.FileSystem, paths: list[str], names: list[str]) -> float:
     for path in paths:
-        with errors_of(path), parquet.ParquetFile(path, filesystem=files, buffer_size=_BUFFER_BYTES) as file:
-            for batch in file.iter_batches(_FIRST_ROWS, columns=names):
+        with errors_of(path), open_parquet(files, path, len(names)) as file:
+            for batch in file.iter_batches(FIRST_ROWS, columns=names):
                 return _table_bytes(batch) / len(batch)
     return 0.0
 

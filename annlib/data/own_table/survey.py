@@ -28,6 +28,8 @@ from annlib.errors import DataError
 
 # Rows, all over the table, by which leaks and mixed kinds are found.
 _SURVEY_ROWS = 100_000
+# Of wide rows there are fewer.
+_SURVEY_BYTES = 64 * 2**20
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,12 +65,16 @@ class Survey:
         self.sizes = np.zeros(len(SPLITS), np.int64)
         self.weight_sums = np.zeros(len(SPLITS))
         self.target: Target
+        # Every row of a multiple of this is in the sample.
         stride = -(-scan.num_rows // _SURVEY_ROWS)
-        sample = []
+        sample: list[pa.Table] = []
         for first, chunk, splits in split_chunks(scan, config):
             with _rows_named(first, len(chunk), scan.num_rows):
                 self._update(chunk, splits)
             sample.append(chunk.take(np.arange(-first % stride, len(chunk), stride)))
+            while sum(part.nbytes for part in sample) > _SURVEY_BYTES and sum(map(len, sample)) > 1:
+                both = pa.concat_tables(sample)
+                sample, stride = [both.take(np.arange(0, len(both), 2))], 2 * stride
         self._sample = pa.concat_tables(sample).combine_chunks()
 
     def _update(self, chunk: pa.Table, splits: npt.NDArray[np.int8]) -> None:

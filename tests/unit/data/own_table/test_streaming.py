@@ -11,7 +11,7 @@ from own_tables import table
 
 from annlib.data import Dataset
 from annlib.data.dataset import StreamedSplit
-from annlib.data.own_table import scanning, streaming
+from annlib.data.own_table import scanning, streaming, survey
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.sizing import memory_needed_bytes, must_stream
 from annlib.errors import DataError, StorageError
@@ -233,3 +233,22 @@ def test_a_table_is_streamed_when_it_does_not_fit(tmp_path: Path) -> None:
     assert memory_needed_bytes(config()) > 3 * 2**30
     assert must_stream(config(memory_limit="2GiB"))
     assert not must_stream(config(memory_limit="8GiB"))
+
+
+def test_wide_rows_come_in_chunks_and_samples_of_as_many_bytes(
+    load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanning, "CHUNK_ROWS", 1000)
+    monkeypatch.setattr(scanning, "CHUNK_BYTES", 10_000)
+    monkeypatch.setattr(survey, "_SURVEY_BYTES", 20_000)
+    frame = table(1000, doc=[f"{row} {'x' * 200}" for row in range(1000)])
+    frame.to_parquet(tmp_path / "table.parquet")
+    scan = scanning.TableScan.open(str(tmp_path / "table.parquet"))
+    chunks = list(scan.chunks())
+    assert max(chunk.nbytes for chunk in chunks) < 11_000
+    assert sum(map(len, chunks)) == 1000
+    found = survey.Survey(scan, table_config(str(tmp_path / "table.parquet")))
+    assert 10_000 < found._sample.nbytes <= 20_000
+    # All over the table, every row of a multiple.
+    rows = [int(text.split()[0]) for text in found._sample["doc"].to_pylist()]
+    assert rows == list(range(0, 1000, 16))
