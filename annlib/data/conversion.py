@@ -59,8 +59,8 @@ def kind_of(type_: pa.DataType) -> Kind | None:
     if pa.types.is_date(type_) or pa.types.is_timestamp(type_):
         return "date"
     # A column without any value has the type null.
-    is_text = pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_null(type_)
-    return "category" if is_text else None
+    is_text = pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_)
+    return "category" if is_text or pa.types.is_null(type_) else None
 
 
 def to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

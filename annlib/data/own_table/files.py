@@ -5,10 +5,12 @@ import fnmatch
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs
 from pyarrow import csv, parquet
 
 from annlib.data.conversion import NULL_TEXTS, check_quotes, is_row_name
+from annlib.data.own_table.types import common_type, convert, different
 from annlib.errors import DataError
 from annlib.storage import describe, is_remote, open_filesystem
 
@@ -16,6 +18,11 @@ ENDINGS = (".csv", ".parquet")
 # What is a boolean in a CSV file; 0 and 1 are numbers.
 TRUE_TEXTS = ("true", "True", "TRUE")
 FALSE_TEXTS = ("false", "False", "FALSE")
+# What the texts of dates are tried to be, narrowest first.
+ZONED = (pa.timestamp("s", "UTC"), pa.timestamp("ns", "UTC"))
+DATES = (pa.timestamp("s"), pa.timestamp("ns"), *ZONED)
+# A date beside blanks, which Arrow takes for text where it has a time of day.
+_PADDED_DATE = r"^\s+\d{4}-\d{2}-\d{2}|^\d{4}-\d{2}-\d{2}.*\s$"
 _WILDCARDS = "*?["
 _NUM_SHOWN = 5
 # Returns, of the names of all columns, those to read, in the order to read them in.
@@ -213,17 +220,26 @@ def _read_csv(files: pyarrow.fs.FileSystem, path: str, names: Sequence[str], tex
         return table.select(names)
 
     try:
-        return read(texts)
+        table = read(texts)
+        return pa.table({name: table[name] if name in texts else _trimmed(table[name]) for name in names})
     except pa.ArrowInvalid as error:
         if "conversion error" not in str(error):
             raise
     # The types are those of the first rows: here later rows hold something else.
     table = read(read_names)
-    return pa.table({name: table[name] if name in texts else _typed(table[name]) for name in names})
+    return pa.table({name: table[name] if name in texts else _typed(_trimmed(table[name])) for name in names})
+
+
+def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns dates beside blanks as dates."""
+    if not pa.types.is_string(column.type) or not pc.any(pc.match_substring_regex(column, _PADDED_DATE)).as_py():
+        return column
+    dates = _typed(pc.utf8_trim_whitespace(column))
+    return dates if pa.types.is_timestamp(dates.type) else column
 
 
 def _typed(text: pa.ChunkedArray) -> pa.ChunkedArray:
-    for type_ in (pa.int64(), pa.float64(), pa.timestamp("s")):
+    for type_ in (pa.int64(), pa.float64(), *DATES):
         try:
             return text.cast(type_)
         except pa.ArrowInvalid:
@@ -250,30 +266,11 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _concatenate(files: pyarrow.fs.FileSystem, paths: Sequence[str], tables: list[pa.Table]) -> pa.Table:
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        pass
-    # One file holds numbers where another holds text: `check_one_kind` tells what that column is.
     names = tables[0].column_names
-    differ = [name for name in names if len({table[name].type for table in tables} - {pa.null()}) > 1]
-    if paths[0].endswith(".csv"):
+    types = {name: [table[name].type for table in tables] for name in names}
+    schema = pa.schema([(name, common_type(name, types[name])) for name in names])
+    texts = [name for name in names if different(types[name])]
+    if texts and paths[0].endswith(".csv"):
         # As they are written, for 01 is no number beside A1.
-        tables = [_read_csv(files, path, names, texts=differ) for path in paths]
-        table = pa.concat_tables(tables, promote_options="permissive")
-        return pa.table({name: _typed(table[name]) if name in differ else table[name] for name in names})
-    for name in differ:
-        index = names.index(name)
-        try:
-            tables = [table.set_column(index, name, table[name].cast(pa.string())) for table in tables]
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            raise different_types(name, [table[name].type for table in tables]) from None
-    return pa.concat_tables(tables, promote_options="permissive")
-
-
-def different_types(name: str, types: Iterable[pa.DataType]) -> DataError:
-    """Returns the error of a column whose types in several files have nothing in common."""
-    return DataError(
-        f"column {name!r} has another type from file to file: expected one, received "
-        f"{' and '.join(sorted({str(type_) for type_ in types}))}. Convert it, or leave it out of the files."
-    )
+        tables = [_read_csv(files, path, names, texts=texts) for path in paths]
+    return pa.concat_tables([convert(table, schema) for table in tables])

@@ -1,7 +1,7 @@
 """Files of one table that need not fit into memory, read a chunk of rows after the other."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Self
 
 import pyarrow as pa
@@ -11,19 +11,21 @@ from pyarrow import csv, parquet
 
 from annlib.data.conversion import check_quotes
 from annlib.data.own_table.files import (
+    DATES,
     FALSE_TEXTS,
     TRUE_TEXTS,
+    ZONED,
     Choose,
     check_columns,
     column_names,
     csv_conversion,
     csv_parsing,
-    different_types,
     errors_of,
     find_files,
     no_rows,
     with_last,
 )
+from annlib.data.own_table.types import common_type, convert
 
 CHUNK_ROWS = 65_536
 # Of wide rows there are fewer in a chunk.
@@ -35,19 +37,19 @@ _BUFFER_BYTES = 32 * 2**20
 # Of a CSV file, read at once; a row has to fit in.
 CSV_BLOCK_BYTES = 4 * 2**20
 # What the texts of a CSV column are tried to be, narrowest first.
-_ZONED = (pa.timestamp("s", "UTC"), pa.timestamp("ns", "UTC"))
-_DATES = (pa.timestamp("s"), pa.timestamp("ns"), *_ZONED)
-_TYPES = (pa.null(), pa.bool_(), pa.int64(), pa.float64(), *_DATES, pa.string())
+_TIME = pa.time32("s")
+_TYPES = (pa.null(), pa.bool_(), pa.int64(), pa.float64(), _TIME, *DATES, pa.string())
 # What a type may become when a later text does not fit.
 _WIDER = {
     pa.null(): _TYPES[1:],
     pa.bool_(): (pa.string(),),
     pa.int64(): (pa.float64(), pa.string()),
     pa.float64(): (pa.string(),),
+    _TIME: (pa.string(),),
     pa.timestamp("s"): (pa.timestamp("ns"), pa.string()),
     pa.timestamp("ns"): (pa.string(),),
-    _ZONED[0]: (_ZONED[1], pa.string()),
-    _ZONED[1]: (pa.string(),),
+    ZONED[0]: (ZONED[1], pa.string()),
+    ZONED[1]: (pa.string(),),
     pa.string(): (),
 }
 
@@ -59,12 +61,14 @@ class TableScan:
     Args:
         files: the file system.
         paths: the files in their order.
-        schema: names and types of the columns that are read, the same for every chunk.
+        schemas: names and types of the columns that are read, as each file has them.
+        schema: the same for every chunk.
         num_rows: rows of all files, 1 or more.
     """
 
     files: pyarrow.fs.FileSystem
     paths: tuple[str, ...]
+    schemas: tuple[pa.Schema, ...]
     schema: pa.Schema
     num_rows: int
 
@@ -88,8 +92,10 @@ class TableScan:
         num_rows = sum(rows for _, rows in found)
         if not num_rows:
             raise no_rows(pattern)
-        schema = _common_schema([schema for schema, _ in found])
-        return cls(files=files, paths=tuple(paths), schema=schema, num_rows=num_rows)
+        schemas = tuple(schema for schema, _ in found)
+        types = {name: [schema.field(name).type for schema in schemas] for name in names}
+        schema = pa.schema([(name, common_type(name, types[name])) for name in names])
+        return cls(files=files, paths=tuple(paths), schemas=schemas, schema=schema, num_rows=num_rows)
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yields all rows in their order, `CHUNK_ROWS` or fewer at a time, and about `CHUNK_BYTES` or less.
@@ -97,18 +103,28 @@ class TableScan:
         Raises:
             DataError: a file cannot be read.
         """
-        for path in self.paths:
+        for path, schema in zip(self.paths, self.schemas, strict=True):
             with errors_of(path):
-                batches = self._csv(path) if path.endswith(".csv") else self._parquet(path)
+                batches = self._csv(path, schema) if path.endswith(".csv") else self._parquet(path)
                 for batch in batches:
-                    table = pa.Table.from_batches([batch]).select(self.schema.names).cast(self.schema)
+                    table = convert(pa.Table.from_batches([batch]), self.schema)
                     for start in range(0, len(table), CHUNK_ROWS):
                         yield table.slice(start, CHUNK_ROWS).combine_chunks()
 
-    def _csv(self, path: str) -> Iterable[pa.RecordBatch]:
-        names = self.schema.names
-        types = {field.name: field.type for field in self.schema}
-        return open_csv(self.files, path, csv_conversion(names, types))
+    def _csv(self, path: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        # What another file makes a text is read as it is written.
+        own = {
+            name: pa.string() if self.schema.field(name).type == pa.string() else type_
+            for name, type_ in zip(schema.names, schema.types, strict=True)
+        }
+        # Arrow does not take a blank before a date in a column that is known to hold dates.
+        read = {name: pa.string() if pa.types.is_timestamp(type_) else type_ for name, type_ in own.items()}
+        for batch in open_csv(self.files, path, csv_conversion(list(read), read)):
+            columns = [
+                column if column.type == own[name] else pc.utf8_trim_whitespace(column).cast(own[name])
+                for name, column in zip(read, batch.columns, strict=True)
+            ]
+            yield pa.record_batch(columns, names=list(read))
 
     def _parquet(self, path: str) -> Iterator[pa.RecordBatch]:
         names = self.schema.names
@@ -165,30 +181,13 @@ def _are(type_: pa.DataType, text: pa.Array) -> bool:
         # Without 0 and 1, which a cast takes for booleans as well.
         known = pa.array(TRUE_TEXTS + FALSE_TEXTS)
         return bool(pc.all(pc.or_(pc.is_in(text, value_set=known), pc.is_null(text))).as_py())
+    if type_ == _TIME:
+        # Which no model takes; a cast does not know them.
+        is_time = pc.match_substring_regex(text, r"^\s*([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?\s*$")
+        return bool(pc.all(pc.fill_null(is_time, True)).as_py())
     try:
         # As Arrow's CSV reader does with numbers.
         (text if pa.types.is_string(type_) else pc.utf8_trim_whitespace(text)).cast(type_)
     except pa.ArrowInvalid:
         return False
     return True
-
-
-def _common_schema(schemas: list[pa.Schema]) -> pa.Schema:
-    names = schemas[0].names
-    return pa.schema([(name, _common_type(name, [schema.field(name).type for schema in schemas])) for name in names])
-
-
-def _common_type(name: str, types: list[pa.DataType]) -> pa.DataType:
-    fields = [pa.schema([(name, type_)]) for type_ in types]
-    try:
-        return pa.unify_schemas(fields, promote_options="permissive").field(name).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        pass
-    # Numbers here and texts there; `check_one_kind` tells what that column is.
-    if all(_has_text(type_) for type_ in types):
-        return pa.string()
-    raise different_types(name, types)
-
-
-def _has_text(type_: pa.DataType) -> bool:
-    return not pa.types.is_nested(type_) and not pa.types.is_binary(type_)
