@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# Blocks of a window. More mix better, and take more seeks; 16 blocks of 1 MB are read as fast as one of 16 MB.
+# Blocks of a window, where it has room for a batch in each. More mix better, and take more seeks; 16 blocks of 1 MB are read as fast as one of 16 MB.
 BLOCKS_OF_A_WINDOW = 16
 
 
@@ -51,7 +51,7 @@ class WindowPlan:
     Args:
         num_rows: all rows, 1 or more.
         batch_size: rows of a global batch.
-        most_rows: rows that a window may have; one batch for each of its blocks is the least.
+        most_rows: rows that a window may have; one batch is the least.
         seed: seed of the run; None keeps the rows in their order.
     """
 
@@ -71,9 +71,14 @@ class WindowPlan:
         return max(1, self.most_rows // BLOCKS_OF_A_WINDOW // self.batch_size) * self.batch_size
 
     @property
+    def window_blocks(self) -> int:
+        """Blocks of each window but the last: fewer where batches are large."""
+        return max(1, min(BLOCKS_OF_A_WINDOW, self.most_rows // self.block_rows))
+
+    @property
     def window_steps(self) -> int:
         """Batches of each window but the last."""
-        return BLOCKS_OF_A_WINDOW * self.block_rows // self.batch_size
+        return self.window_blocks * self.block_rows // self.batch_size
 
     @property
     def num_windows(self) -> int:
@@ -96,7 +101,7 @@ class WindowPlan:
             offset = int(generator.integers(self.num_rows))
             # The last block, which may be a shorter one, stays last: only the last window has rows over.
             generator.shuffle(order[:-1])
-        blocks = order[index * BLOCKS_OF_A_WINDOW : (index + 1) * BLOCKS_OF_A_WINDOW].tolist()
+        blocks = order[index * self.window_blocks : (index + 1) * self.window_blocks].tolist()
         ranges = [part for block in blocks for part in self._ranges(block, offset)]
         # From 1: a seed that ends with 0 is the same as one without it, which is that of the blocks.
         seed = None if self.seed is None else (self.seed, epoch, index + 1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from annlib.data.windows import BLOCKS_OF_A_WINDOW, WindowPlan
+from annlib.data.windows import WindowPlan
 
 
 def rows_of(plan: WindowPlan, epoch: int) -> list[int]:
@@ -19,7 +19,7 @@ def rows_of(plan: WindowPlan, epoch: int) -> list[int]:
 
 
 @pytest.mark.parametrize("num_rows", [1, 7, 8, 9, 127, 128, 129, 1000, 4097])
-@pytest.mark.parametrize(("batch_size", "most_rows"), [(1, 1), (8, 1), (8, 300), (32, 600), (7, 10**9)])
+@pytest.mark.parametrize(("batch_size", "most_rows"), [(1, 1), (8, 1), (8, 20), (8, 300), (32, 600), (7, 10**9)])
 @pytest.mark.parametrize("seed", [None, 3])
 def test_every_row_comes_once(num_rows: int, batch_size: int, most_rows: int, seed: int | None) -> None:
     plan = WindowPlan(num_rows=num_rows, batch_size=batch_size, most_rows=most_rows, seed=seed)
@@ -28,10 +28,10 @@ def test_every_row_comes_once(num_rows: int, batch_size: int, most_rows: int, se
         assert sorted(rows) == list(range(num_rows))
         if seed is None:
             assert rows == list(range(num_rows))
-    # Of each window but the last, whole batches; and no window is larger than it may be, or a batch for each block.
+    # Of each window but the last, whole batches; and no window is larger than it may be, or than a batch.
     sizes = [plan.window(0, index).num_rows for index in range(plan.num_windows)]
     assert all(size == plan.window_steps * batch_size for size in sizes[:-1])
-    assert max(sizes) <= max(most_rows, BLOCKS_OF_A_WINDOW * batch_size)
+    assert max(sizes) <= max(most_rows, batch_size)
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:
@@ -61,3 +61,15 @@ def test_a_pair_of_rows_is_not_always_in_one_block() -> None:
     plan = WindowPlan(num_rows=1024, batch_size=8, most_rows=256, seed=0)
     starts = {plan.window(epoch, 0).ranges[0][0] % plan.block_rows for epoch in range(20)}
     assert len(starts) > 5
+
+
+def test_large_batches_of_wide_rows_keep_to_the_memory() -> None:
+    row_bytes = 4 * 401
+    plan = WindowPlan(num_rows=10**7, batch_size=8192, most_rows=32 * 2**20 // row_bytes, seed=0)
+    assert plan.window(0, 0).num_rows * row_bytes <= 32 * 2**20
+
+
+def test_windows_of_batches_that_fit_are_of_16_blocks() -> None:
+    """Runs that are resumed go on in the order that they began with."""
+    for batch_size, most_rows in ((1, 16), (8, 300), (32, 513), (32, 20_000), (7, 10**6)):
+        assert WindowPlan(num_rows=10**7, batch_size=batch_size, most_rows=most_rows, seed=0).window_blocks == 16
