@@ -148,8 +148,8 @@ def errors_of(path: str) -> Iterator[None]:
     """Turns what reading a file raises into a DataError of one line."""
     try:
         yield
-    # Names that are not UTF-8 are read when somebody looks at them.
-    except (OSError, UnicodeDecodeError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    # Names that are not UTF-8 are read when somebody looks at them. A column may be gone since its name was read.
+    except (OSError, UnicodeDecodeError, KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         is_csv = path.endswith(".csv")
         kind = "a CSV file in UTF-8, with as many values in each row as names" if is_csv else "a Parquet file"
         reason = " ".join(str(error).split()).rstrip(".")[:300]

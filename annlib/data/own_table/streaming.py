@@ -32,7 +32,7 @@ from annlib.data.own_table.loading import table_dataset
 from annlib.data.own_table.scanning import TableScan
 from annlib.data.own_table.splitting import SPLITS, check_training_classes, count_classes
 from annlib.data.own_table.survey import Prepared, Survey, split_chunks
-from annlib.errors import StorageError
+from annlib.errors import DataError, StorageError
 
 # Changes with what is written, so that older files are not read.
 _FORMAT = 2
@@ -101,25 +101,52 @@ def _lock(directory: Path) -> Iterator[None]:
 
 
 def _prepare(config: TableConfig, directory: Path) -> None:
-    scan = TableScan.open(config.data, functools.partial(used_names, config=config))
-    survey = Survey(scan, config)
-    prepared = survey.result()
+    # Of processes that were killed: nobody else prepares this table now.
+    for left in directory.parent.glob(f".{directory.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
     temporary = directory.with_name(f".{directory.name}.{uuid.uuid4().hex}")
     try:
-        _write_rows(scan, config, survey, prepared, temporary)
-        write_atomically(temporary / _MANIFEST, TypeAdapter(Prepared).dump_json(prepared))
+        _prepare_in(temporary, config)
+        if _directory(config) != directory:
+            raise _changed(config, "others")
         try:
             temporary.rename(directory)
         except OSError:
             # A process on another machine that shares the directory was faster.
             if not (directory / _MANIFEST).exists():
                 raise
+    except Exception as error:
+        # Whatever is wrong with rows that change while they are read, or with columns that are gone.
+        if isinstance(error, _ChangedFiles) or _directory(config) == directory:
+            raise
+        raise _changed(config, "others") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_rows(scan: TableScan, config: TableConfig, survey: Survey, prepared: Prepared, directory: Path) -> None:
-    """The second pass: writes the encoded rows of each split."""
+def _prepare_in(directory: Path, config: TableConfig) -> None:
+    scan = TableScan.open(config.data, functools.partial(used_names, config=config))
+    survey = Survey(scan, config)
+    prepared = survey.result()
+    sizes = _write_rows(scan, config, survey, prepared, directory)
+    if sizes != survey.sizes.tolist() or sum(sizes) != scan.num_rows:
+        raise _changed(config, f"{scan.num_rows:,} rows, then {sum(sizes):,}")
+    write_atomically(directory / _MANIFEST, TypeAdapter(Prepared).dump_json(prepared))
+
+
+class _ChangedFiles(DataError):
+    """The files are not those any more that were read first."""
+
+
+def _changed(config: TableConfig, received: str) -> _ChangedFiles:
+    return _ChangedFiles(
+        f"{config.data} changed while it was read: expected the same files from the first row to the last, twice, "
+        f"received {received}. Start the same command again when nothing writes to them."
+    )
+
+
+def _write_rows(scan: TableScan, config: TableConfig, survey: Survey, prepared: Prepared, directory: Path) -> list[int]:
+    """The second pass: writes the encoded rows of each split; returns how many."""
     target = survey.target
     means = survey.weight_sums / survey.sizes
     classes: Any = 0
@@ -127,6 +154,8 @@ def _write_rows(scan: TableScan, config: TableConfig, survey: Survey, prepared: 
         writers = [stack.enter_context(BlockWriter(directory / split)) for split in SPLITS]
         for _, chunk, splits in split_chunks(scan, config):
             arrays: list[npt.NDArray[Any]] = [encode(prepared.columns, chunk), target.encode(chunk)]
+            if target.classes is not None and (arrays[1] < 0).any():
+                raise _changed(config, f"a class of target {target.names[0]!r} that was not there before")
             if config.weight is not None:
                 weights = check_weights(chunk[config.weight], config.weight) / means[splits]
                 arrays.append(weights.astype(np.float32))
@@ -134,8 +163,7 @@ def _write_rows(scan: TableScan, config: TableConfig, survey: Survey, prepared: 
             for number, writer in enumerate(writers):
                 writer.append(*(array[splits == number] for array in arrays))
         check_training_classes(target, classes, int(survey.sizes[0]))
-        for writer in writers:
-            writer.finish()
+        return [len(writer.finish()) for writer in writers]
 
 
 def _open(config: TableConfig, directory: Path) -> Dataset:

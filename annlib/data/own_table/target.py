@@ -130,8 +130,10 @@ class Target:
     def encode(self, table: pa.Table) -> npt.NDArray[Any]:
         """Returns float32, shape (n,), of a regression; int32, shape (n,), class numbers; uint8, shape (n, k), labels.
 
+        A value that is no class, for the file has changed since, gets the number -1.
+
         Args:
-            table: rows with the target columns, among those that the target was found in.
+            table: rows with the target columns, those that the target was found in.
         """
         if self.task == "multilabel":
             return np.column_stack([to_numbers(name, table[name]).astype(np.uint8) for name in self.names])
@@ -141,7 +143,7 @@ class Target:
         assert self.classes is not None
         is_text = kind_of(column.type) == "category"
         values = to_text(column) if is_text else pa.array(to_numbers(name, column))
-        found = pc.index_in(values, value_set=self.classes)
+        found = pc.fill_null(pc.index_in(values, value_set=self.classes), -1)
         return np.asarray(found.combine_chunks() if is_text else found).astype(np.int32)
 
 

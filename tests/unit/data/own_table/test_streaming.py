@@ -186,9 +186,10 @@ def test_another_machine_that_was_faster_is_taken(load: Any, monkeypatch: pytest
     directory.rename(kept)
     write = streaming._write_rows
 
-    def late(*arguments: Any) -> None:
-        write(*arguments)
+    def late(*arguments: Any) -> list[int]:
+        sizes = write(*arguments)
         kept.rename(directory)
+        return sizes
 
     monkeypatch.setattr(streaming, "_write_rows", late)
     again = load(Path(first.name), streaming=True)
@@ -252,3 +253,52 @@ def test_wide_rows_come_in_chunks_and_samples_of_as_many_bytes(
     # All over the table, every row of a multiple.
     rows = [int(text.split()[0]) for text in found._sample["doc"].to_pylist()]
     assert rows == list(range(0, 1000, 16))
+
+
+def test_what_a_killed_preparation_left_is_removed(load: Any) -> None:
+    first = load(table(), streaming=True)
+    directory = first.train.blocks.directory.parent
+    (directory / "table.json").unlink()
+    directory.rename(directory.with_name(f".{directory.name}.0123"))
+    other = directory.with_name(".ffff.0123")
+    other.mkdir()
+    load(Path(first.name), streaming=True)
+    assert sorted(directory.parent.iterdir()) == sorted([other, directory, directory.with_suffix(".lock")])
+
+
+def csv_text(texts: list[str], num_rows: int = 40, header: str = "size,kind") -> str:
+    sizes = RNG.normal(size=num_rows)
+    return f"{header}\n" + "".join(f"{sizes[row]},{texts[row % len(texts)]}\n" for row in range(num_rows))
+
+
+@pytest.mark.parametrize("has_new_time", [True, False])
+@pytest.mark.parametrize(
+    ("second", "received"),
+    [
+        (csv_text(["u", "v", "w"], 60), "40 rows, then 60"),
+        (csv_text(["u", "v", "w"], 30), "40 rows, then 30"),
+        (csv_text(["u", "v", "zzz"]), "a class of target 'kind' that was not there before"),
+        (csv_text(["u", "v", "w"], header="other,kind"), None),
+        ("", None),
+    ],
+)
+def test_files_that_change_while_they_are_read_are_one_line(
+    load: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, second: str, received: str | None, has_new_time: bool
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(csv_text(["u", "v", "w"]))
+    write = streaming._write_rows
+
+    def changed(*arguments: Any) -> list[int]:
+        path.write_text(second)
+        return write(*arguments)
+
+    monkeypatch.setattr(streaming, "_write_rows", changed)
+    if not has_new_time:
+        # An object store that tells neither size nor time.
+        directory = streaming._directory(table_config(str(path), target="kind"))
+        monkeypatch.setattr(streaming, "_directory", lambda config: directory)
+    expected = "changed while it was read" if has_new_time or received else "expected"
+    with pytest.raises(DataError, match=rf"{expected}.*{'' if has_new_time else received or ''}"):
+        load(path, target="kind", streaming=True)
+    assert [file.suffix for file in (tmp_path / "cache" / "tables").iterdir()] == [".lock"]
