@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# Blocks of a window, where it has room for a batch in each. More mix better, and take more seeks; 16 blocks of 1 MB are read as fast as one of 16 MB.
+# Blocks of a window, where it has room for a batch in each. More mix better, and take more seeks; 16 blocks of 1 MB are
+# read as fast as one of 16 MB.
 BLOCKS_OF_A_WINDOW = 16
 
 
