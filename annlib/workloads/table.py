@@ -6,8 +6,11 @@ Command: python jobs/train.py table --data sales.csv --target price
 import functools
 from typing import TYPE_CHECKING
 
+from annlib.artifacts import RunDirectory
+from annlib.config import read_yaml
 from annlib.data.own_table.config import TableConfig
 from annlib.errors import ConfigError
+from annlib.storage import is_remote
 from annlib.training.workload import Workload
 
 if TYPE_CHECKING:
@@ -33,10 +36,14 @@ def load_data(config: TableConfig) -> "Dataset":
 
 
 def settle(config: TableConfig) -> TableConfig:
-    """Returns a configuration with `streaming`, where the table does not fit into memory."""
+    """Returns a configuration with `streaming`, where the table does not fit into memory.
+
+    A run that has begun goes on as it began, on whatever machine and with however many workers.
+    """
     from annlib.data.own_table.sizing import must_stream
 
-    if not must_stream(config):
+    begun = None if "streaming" in config.model_fields_set else _streaming_of_run(config)
+    if not (must_stream(config) if begun is None else begun):
         return config
     if config.sync_every > 1:
         raise ConfigError(
@@ -44,6 +51,15 @@ def settle(config: TableConfig) -> TableConfig:
             "--sync-every out."
         )
     return config.model_copy(update={"streaming": True})
+
+
+def _streaming_of_run(config: TableConfig) -> bool | None:
+    """Returns whether the run of this name streams; None where none is here, or another kind of run."""
+    path = RunDirectory(config.run_path).config
+    if is_remote(config.storage) or not path.exists():
+        return None
+    streaming = read_yaml(path, flag="--name").get("streaming")
+    return streaming if isinstance(streaming, bool) else None
 
 
 def build_model(data: "Dataset", config: TableConfig) -> "keras.Model":
