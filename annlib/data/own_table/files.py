@@ -81,6 +81,25 @@ def find_files(pattern: str) -> tuple[pyarrow.fs.FileSystem, list[str]]:
     return files, paths
 
 
+def directory_notes(pattern: str, paths: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Returns a note on directories such as `year=2020`, where writers keep what is no column of the files then.
+
+    Args:
+        pattern: what the user has given; of directories that stand there the user knows.
+        paths: the files.
+        names: columns of the files that are read, and others that are not meant.
+    """
+    known, found = {*pattern.split("/")}, dict[str, str]()
+    for part in (part for path in paths for part in path.split("/")[:-1]):
+        if "=" in part.strip("=") and part not in known:
+            found.setdefault(part.split("=")[0], part)
+    keys = [key for key in found if key not in names]
+    if not keys:
+        return []
+    shown = ", ".join(repr(key) for key in keys)
+    return [f"directories such as {found[keys[0]]} name {shown}: no columns, for only what is in the files is read"]
+
+
 def _match(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
     parts, kind = path.rstrip("/").split("/"), files.get_file_info(path).type
     # Before anything is taken for a pattern: a name may have brackets.

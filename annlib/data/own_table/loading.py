@@ -23,7 +23,7 @@ from annlib.data.own_table.checks import (
     used_names,
 )
 from annlib.data.own_table.config import TableConfig
-from annlib.data.own_table.files import read_table
+from annlib.data.own_table.files import directory_notes, find_files, read_table
 from annlib.data.own_table.scanning import CHUNK_ROWS
 from annlib.data.own_table.splitting import (
     Rows,
@@ -65,6 +65,7 @@ def load_table(config: TableConfig) -> Dataset:
     weights = None if config.weight is None else _weights(table[config.weight], config.weight, splits)
     columns, useless = fit_columns(features, kinds, splits[0])
     notes += left_out(columns, useless, config)
+    notes += directory_notes(config.data, find_files(config.data)[1], [*table.column_names, *config.drop])
     x = encode(columns, features)
     train, validation, test = (
         Split(x=x[rows], y=y[rows], weight=None if weights is None else weights[rows]) for rows in splits

@@ -21,6 +21,7 @@ from annlib.data.own_table.checks import (
     other_names,
 )
 from annlib.data.own_table.config import TableConfig
+from annlib.data.own_table.files import directory_notes
 from annlib.data.own_table.scanning import TableScan
 from annlib.data.own_table.splitting import SPLITS, check_num_rows, check_split_sizes, split_numbers
 from annlib.data.own_table.target import Target, TargetColumn, check_resolution, find_target
@@ -51,7 +52,7 @@ class Survey:
     """
 
     def __init__(self, scan: TableScan, config: TableConfig) -> None:
-        self._config = config
+        self._scan, self._config = scan, config
         self._features = [name for name in scan.schema.names if name not in other_names(config)]
         kinds = {name: check_type(scan.schema.field(name), scan.num_rows) for name in self._features}
         if config.split is None:
@@ -102,6 +103,7 @@ class Survey:
             check_resolution(self.target, *y_moments)
         columns, useless = self._statistics.result()
         notes += left_out(columns, useless, config)
+        notes += directory_notes(config.data, self._scan.paths, [*self._scan.schema.names, *config.drop])
         return Prepared(
             columns=columns,
             task=self.target.task,

@@ -277,3 +277,18 @@ def test_a_quote_that_is_not_closed_is_found_in_a_column_that_is_dropped(
     (tmp_path / "table.csv").write_text(f'size,price,doc\n{rows}1,2,"text\n{rows}')
     with pytest.raises(DataError, match=r"a quote .* that is not closed"):
         load(tmp_path / "table.csv", drop="doc", streaming=streaming)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_keys_of_directories_are_said_to_be_no_columns(load: Any, tmp_path: Path, streaming: bool) -> None:
+    for year in (2020, 2021):
+        directory = tmp_path / "sales" / f"year={year}" / "shop=a b"
+        directory.mkdir(parents=True)
+        table(40 + year - 2000).to_parquet(directory / "part.parquet")
+    note = "directories such as year=2020 name 'year', 'shop': no columns, for only what is in the files is read"
+    assert note in load(tmp_path / "sales", streaming=streaming).notes
+    assert (
+        note.replace("'year', ", "").replace("year=2020", "shop=a b")
+        in load(f"{tmp_path}/sales/year=2020", streaming=streaming).notes
+    )
+    assert not any("no columns" in note for note in load(table(), streaming=streaming).notes)
