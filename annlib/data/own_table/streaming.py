@@ -35,7 +35,7 @@ from annlib.data.own_table.survey import Prepared, Survey, split_chunks
 from annlib.errors import DataError, StorageError
 
 # Changes with what is written, so that older files are not read.
-_FORMAT = 2
+_FORMAT = 3
 _MANIFEST = "table.json"
 # Of a split, for pictures and figures.
 SAMPLE_ROWS = 20_000
