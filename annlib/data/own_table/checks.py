@@ -105,6 +105,11 @@ def check_weights(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.float64]
     Raises:
         DataError: one is missing, negative or no number.
     """
+    if kind_of(column.type) is None:
+        raise DataError(
+            f"--weight column {name!r} is of type {column.type}: expected numbers of 0 or more, received "
+            f"{len(column):,} rows of other values. Convert it, or give another --weight."
+        )
     weights = to_numbers(name, column)
     for what, is_wrong in (("missing", np.isnan(weights)), ("negative", weights < 0)):
         wrong = np.flatnonzero(is_wrong)

@@ -94,6 +94,8 @@ def test_times_of_day_are_no_column_of_a_model(load: Any, streaming: bool) -> No
     with pytest.raises(DataError, match=r"column 'when' is of type time32\[s\]: .* leave it out by --drop"):
         load(frame, streaming=streaming)
     assert load(frame, drop="when", streaming=streaming).columns.raw_names == ("size", "colour")
+    with pytest.raises(DataError, match=r"--weight column 'when' is of type time32\[s\]: expected numbers"):
+        load(frame, weight="when", streaming=streaming)
     # No time of a day.
     data = load(table(when=["24:30:00", "08:15"] * 20), streaming=streaming)
     assert {column.name: column.kind for column in data.columns.columns}["when"] == "category"
