@@ -197,7 +197,8 @@ def find_resumable(directory: Path, identity: dict[str, Any]) -> tuple[Progress 
 def _check_identity(path: Path, found: dict[str, Any], expected: dict[str, Any]) -> None:
     # The model is not known before it is built. Another name that one side lacks has its default there.
     known = {name for name in found if name != "model"}
-    for name in (*expected, *sorted(known - set(expected))):
+    # What the data depend on comes before them.
+    for name in sorted((*expected, *sorted(known - set(expected))), key=lambda name: name == "data_fingerprint"):
         before, value = found.get(name, _DEFAULT), expected.get(name, _DEFAULT)
         if before == value:
             continue

@@ -10,6 +10,7 @@ from annlib.config import did_you_mean
 from annlib.data.columns import Columns, Kind
 from annlib.data.conversion import examples, kind_of, to_numbers
 from annlib.data.own_table.config import TableConfig
+from annlib.data.own_table.hints import is_unnamed
 from annlib.data.own_table.leakage import tells_target
 from annlib.data.own_table.splitting import SPLITS
 from annlib.errors import DataError
@@ -32,7 +33,8 @@ def feature_names(column_names: Sequence[str], config: TableConfig) -> list[str]
     for flag, names in used.items():
         for name in names:
             if name not in column_names:
-                shown = ", ".join(column_names[:20]) + (", ..." if len(column_names) > 20 else "")
+                shown = ", ".join(each or "''" for each in column_names[:20])
+                shown += ", ..." if len(column_names) > 20 else ""
                 raise DataError(
                     f"--{flag} {name!r} is no column{did_you_mean(name, column_names)}: expected one of {shown}. "
                     f"Correct --{flag}."
@@ -42,12 +44,13 @@ def feature_names(column_names: Sequence[str], config: TableConfig) -> list[str]
                     f"column {name!r} has two roles: expected one, received --{place[name]} and --{flag}. Remove one."
                 )
             place[name] = flag
-    others = [name for name in column_names if name not in place]
+    others = [name for name in column_names if name not in place and not is_unnamed(name)]
     features = list(config.features) if config.features is not None else others
     if not features:
         raise DataError(
             f"no column is left to predict {', '.join(config.target)} from: expected 1 or more, received "
-            f"{', '.join(column_names)}, all of them target, dropped, weight or split. Drop fewer."
+            f"{', '.join(each or chr(39) * 2 for each in column_names)}, all of them target, dropped, weight, split or "
+            "without a name. Drop fewer."
         )
     return features
 

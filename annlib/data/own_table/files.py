@@ -143,7 +143,10 @@ def column_names(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
     with errors_of(path):
         if path.endswith(".csv"):
             with files.open_input_stream(path) as stream:
-                names = csv.open_csv(stream, parse_options=csv_parsing()).schema.names
+                # Rows of other widths, as of another separator, are told of where they are read.
+                parsing = csv_parsing()
+                parsing.invalid_row_handler = lambda _: "skip"
+                names = csv.open_csv(stream, parse_options=parsing).schema.names
         else:
             found = parquet.read_schema(path, filesystem=files).names
             names = [name for name in found if not is_row_name(name)]

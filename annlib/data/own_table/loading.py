@@ -23,7 +23,8 @@ from annlib.data.own_table.checks import (
     used_names,
 )
 from annlib.data.own_table.config import TableConfig
-from annlib.data.own_table.files import directory_notes, find_files, read_table
+from annlib.data.own_table.files import column_names, directory_notes, find_files, read_table
+from annlib.data.own_table.hints import RowCount, text_notes, unnamed_notes
 from annlib.data.own_table.scanning import CHUNK_ROWS
 from annlib.data.own_table.splitting import (
     Rows,
@@ -65,7 +66,13 @@ def load_table(config: TableConfig) -> Dataset:
     weights = None if config.weight is None else _weights(table[config.weight], config.weight, splits)
     columns, useless = fit_columns(features, kinds, splits[0])
     notes += left_out(columns, useless, config)
-    notes += directory_notes(config.data, find_files(config.data)[1], [*table.column_names, *config.drop])
+    files, paths = find_files(config.data)
+    notes += [
+        *unnamed_notes(column_names(files, paths[0]), config),
+        *RowCount(features.schema).update(features).notes(config),
+        *text_notes(table),
+        *directory_notes(config.data, paths, [*table.column_names, *config.drop]),
+    ]
     x = encode(columns, features)
     train, validation, test = (
         Split(x=x[rows], y=y[rows], weight=None if weights is None else weights[rows]) for rows in splits

@@ -21,7 +21,8 @@ from annlib.data.own_table.checks import (
     other_names,
 )
 from annlib.data.own_table.config import TableConfig
-from annlib.data.own_table.files import directory_notes
+from annlib.data.own_table.files import column_names, directory_notes
+from annlib.data.own_table.hints import RowCount, text_notes, unnamed_notes
 from annlib.data.own_table.scanning import TableScan
 from annlib.data.own_table.splitting import SPLITS, check_num_rows, check_split_sizes, split_numbers
 from annlib.data.own_table.target import Target, TargetColumn, check_resolution, find_target
@@ -58,6 +59,7 @@ class Survey:
         if config.split is None:
             check_num_rows(scan.num_rows)
         self._statistics = ColumnStatistics(kinds)
+        self._row_count = RowCount(pa.schema([scan.schema.field(name) for name in self._features]))
         # Of a regression.
         self._target_moments = ColumnStatistics(
             {name: "number" for name in config.target if kind_of(scan.schema.field(name).type) == "number"}
@@ -84,6 +86,7 @@ class Survey:
             target.update(chunk[target.name])
         self._target_moments.update(chunk, splits == 0)
         self._statistics.update(chunk, splits == 0)
+        self._row_count.update(chunk)
         if self._config.weight is not None:
             weights = check_weights(chunk[self._config.weight], self._config.weight)
             self.weight_sums += np.bincount(splits, weights, minlength=len(SPLITS))
@@ -103,7 +106,12 @@ class Survey:
             check_resolution(self.target, *y_moments)
         columns, useless = self._statistics.result()
         notes += left_out(columns, useless, config)
-        notes += directory_notes(config.data, self._scan.paths, [*self._scan.schema.names, *config.drop])
+        notes += [
+            *unnamed_notes(column_names(self._scan.files, self._scan.paths[0]), config),
+            *self._row_count.notes(config),
+            *text_notes(self._sample),
+            *directory_notes(config.data, self._scan.paths, [*self._scan.schema.names, *config.drop]),
+        ]
         return Prepared(
             columns=columns,
             task=self.target.task,
