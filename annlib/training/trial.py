@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
@@ -20,9 +20,12 @@ from annlib.training.final_metrics import final_metrics
 from annlib.training.run_storage import open_run_storage
 from annlib.training.workload import Workload
 
+if TYPE_CHECKING:
+    from annlib.training.checkpoint import Progress
+
 logger = logging.getLogger(__name__)
 
-State = Literal["running", "finished", "stopped", "failed", "interrupted", "lost"]
+State = Literal["running", "replayed", "finished", "stopped", "failed", "interrupted", "lost"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,7 +34,8 @@ class TrialRecord:
 
     Args:
         number: the trial's number, from 0.
-        state: "stopped" early by the scheduler; "failed" by itself; "interrupted" with a checkpoint; "lost" with its
+        state: "running" up to a rung, where the scheduler decides; "replayed" up to one that it has passed before;
+            "stopped" early by the scheduler; "failed" by itself; "interrupted" with a checkpoint; "lost" with its
             process, so that the next start tries again.
         scores: the monitored metric on the validation split, by epoch, as far as the scheduler was asked; the last one
             is that of the trained model.
@@ -105,7 +109,8 @@ def run_trial(
         workload: what to train.
         hparams: what the search varies, for TensorBoard.
         rungs: epochs after which to ask, ascending.
-        go_on: gets the record so far at each rung, and tells whether to go on.
+        go_on: gets the record so far at each rung, and tells whether to go on; of a "replayed" one it is not asked, for
+            the trial has gone on there.
         stop_requested: tells whether to leave a checkpoint at the next step.
 
     Raises:
@@ -139,12 +144,12 @@ def run_trial(
 
 
 def _tell_again(record: TrialRecord, rungs: Sequence[int], go_on: Callable[[TrialRecord], bool]) -> None:
-    """Tells a new scheduler what the one of an earlier start was told."""
+    """Tells a new scheduler what the one of an earlier start was told, and has decided on."""
     told: dict[int, float] = {}
     for epoch, score in record.scores.items():
         told[epoch] = score
-        if epoch in rungs and not go_on(dataclasses.replace(record, state="running", scores=dict(told), epochs=epoch)):
-            return
+        if epoch in rungs:
+            go_on(dataclasses.replace(record, state="replayed", scores=dict(told), epochs=epoch))
 
 
 class _Asking:
@@ -166,13 +171,23 @@ class _Asking:
         self._go_on = go_on
         self._started = time.perf_counter()
 
-    def see(self, row: Mapping[str, Any]) -> None:
+    def see_again(self, progress: "Progress") -> None:
+        """Takes the history of an earlier start. What was decided there stays, whatever the other trials do now."""
+        for row in progress.history:
+            # Where it has another row after it, the trial went on; the last one may still wait for the decision.
+            self.see(row, is_replayed=progress.stopped or row is not progress.history[-1])
+        # It was stopped, and lost before it had written its record: nothing is left to train.
+        self.is_stopped = self.is_stopped or (progress.stopped and progress.epoch in self._rungs)
+
+    def see(self, row: Mapping[str, Any], *, is_replayed: bool = False) -> None:
         """Takes a row of the history."""
         epoch = int(row["epoch"])
         self.record = dataclasses.replace(self.record, epochs=epoch, seconds=time.perf_counter() - self._started)
         if epoch in self._rungs and not self.is_stopped:
             self.record = dataclasses.replace(self.record, scores={**self.record.scores, epoch: row[self._metric]})
-            self.is_stopped = not self._go_on(self.record)
+            state: State = "replayed" if is_replayed else "running"
+            goes_on = self._go_on(dataclasses.replace(self.record, state=state))
+            self.is_stopped = not (goes_on or is_replayed)
 
 
 def _train(
@@ -191,8 +206,8 @@ def _train(
     from annlib.training.worker import train_worker
 
     before, _ = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, workload.load(config)))
-    for row in before.history if before is not None else []:
-        asking.see(row)
+    if before is not None:
+        asking.see_again(before)
     context = WorkerContext(
         rank=0,
         strategy=tf.distribute.get_strategy(),

@@ -16,7 +16,7 @@ from annlib.config import RunConfig
 from annlib.errors import TrainingError
 from annlib.training.distributed.cluster import cluster_cpus
 from annlib.training.distributed.mailbox import Mailbox
-from annlib.training.distributed.trial_worker import TrialWorker, stop_asked
+from annlib.training.distributed.trial_worker import TrialWorker, halt_flag, stop_asked
 from annlib.training.trial import TrialRecord
 from annlib.training.workload import Workload
 
@@ -127,6 +127,7 @@ def _tuner(plan: Plan, workload: Workload, mailbox: Mailbox, ray_directory: str)
         time_attr="epoch",
         metric="score",
         mode="max" if plan.larger_is_better else "min",
+        mailbox=mailbox,
         max_t=plan.rungs[-1],
         grace_period=plan.rungs[0],
         reduction_factor=plan.reduction_factor,
@@ -154,11 +155,24 @@ def _tuner(plan: Plan, workload: Workload, mailbox: Mailbox, ray_directory: str)
 
 
 class _Halving(ASHAScheduler):  # type: ignore[misc]  # Ray has no types
-    """ASHA (Li et al., 2020); the first trial, which the others are compared with, trains to its end."""
+    """ASHA (Li et al., 2020); the first trial, which the others are compared with, trains to its end.
+
+    A trial that shall stop is told so by a flag, and then ends itself: Ray Tune would not wait long for its last
+    evaluation and its model.
+    """
+
+    def __init__(self, *, mailbox: Mailbox, **options: Any) -> None:
+        super().__init__(**options)
+        self._mailbox = mailbox
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        decision: str = super().on_trial_result(tune_controller, trial, result)
-        return TrialScheduler.CONTINUE if trial.config["number"] == 0 else decision
+        decision = super().on_trial_result(tune_controller, trial, result)
+        number, record = trial.config["number"], result["record"]
+        # What an earlier start has decided stays, for the scores come in another order now.
+        if decision == TrialScheduler.STOP and number != 0 and record.state == "running":
+            self._mailbox.set(halt_flag(record))
+        continues: str = TrialScheduler.CONTINUE
+        return continues
 
 
 class _StopOnRequest(tune.Stopper):  # type: ignore[misc]  # Ray has no types
@@ -182,9 +196,9 @@ class _Tell(tune.Callback):  # type: ignore[misc]  # Ray has no types
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = _record(trial)
-        if record.state == "running":
-            # The scheduler has just ended it, or the user the whole search.
-            record = dataclasses.replace(record, state="interrupted" if self._mailbox.is_set("stop") else "stopped")
+        if record.state in ("running", "replayed"):
+            # The user has ended the whole search.
+            record = dataclasses.replace(record, state="interrupted")
         self._mailbox.post("trial", record=record.to_json())
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:

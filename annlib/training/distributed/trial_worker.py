@@ -65,15 +65,16 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             # Ray Tune starts a trial again whose process ends here, but not one whose process ends in `reset_config`.
             ray.actor.exit_actor()
         # The thread waits for a decision since the step before.
-        if self._num_steps:
-            self._decisions.put(True)
-        self._num_steps += 1
+        if self._asked is not None and self._asked.state == "running":
+            self._decisions.put(not self._mailbox.is_set(halt_flag(self._asked)))
         record = self._reports.get()
         if isinstance(record, BaseException):
             raise record
+        self._asked = record
         # Ray Tune wants a number of every trial; one that is not a number never stops others.
         score = float("nan") if record.score is None else record.score
-        return {"epoch": record.epochs, "score": score, "record": record, "done": record.state != "running"}
+        is_done = record.state not in ("running", "replayed")
+        return {"epoch": record.epochs, "score": score, "record": record, "done": is_done}
 
     def cleanup(self) -> None:
         """Leaves the last trial."""
@@ -81,7 +82,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
 
     def _begin(self, number: int) -> None:
         self._trials_left -= 1
-        self._num_steps = 0
+        self._asked: TrialRecord | None = None
         self._reports: queue.Queue[TrialRecord | BaseException] = queue.Queue()
         self._decisions: queue.Queue[bool] = queue.Queue()
         self._thread = threading.Thread(target=self._run, args=(number,), daemon=True)
@@ -120,12 +121,17 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
 
     def _ask(self, record: TrialRecord) -> bool:
         self._reports.put(record)
-        return self._decisions.get()
+        return record.state == "replayed" or self._decisions.get()
 
     def _leave(self) -> None:
-        """Lets the thread finish a trial that the scheduler has ended, or leave a checkpoint when all shall stop."""
-        self._decisions.put(self._mailbox.is_set("stop"))
+        """Lets the thread leave a checkpoint, for all shall stop; that of a trial that has ended is done."""
+        self._decisions.put(True)
         self._thread.join()
+
+
+def halt_flag(record: TrialRecord) -> str:
+    """Returns the name of the flag that ends a trial early, at the rung of this record."""
+    return f"halt-{record.number}-{record.epochs}"
 
 
 def stop_asked(mailbox: Mailbox) -> Callable[[], bool]:

@@ -14,7 +14,8 @@ import pytest
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig, load_config
 from annlib.errors import StorageError
-from annlib.training.trial import TrialRecord, read_record, run_trial
+from annlib.training.checkpoint import Progress
+from annlib.training.trial import TrialRecord, _Asking, read_record, run_trial
 from annlib.training.workload import Workload
 from annlib.workloads import find
 
@@ -81,11 +82,13 @@ def test_a_trial_that_ended_tells_its_scores_again_and_trains_nothing(tmp_path: 
     told: list[TrialRecord] = []
     again = run(
         config,
-        lambda record: bool(told.append(record)) or True,
+        # Another order of the scores must not change what was decided.
+        lambda record: bool(told.append(record)),
         workload=dataclasses.replace(find("digits"), load_data=fail),
     )
     assert again == first
     assert [(record.epochs, record.score) for record in told] == [(1, first.scores[1]), (3, first.scores[3])]
+    assert {record.state for record in told} == {"replayed"}
 
 
 def test_a_trial_that_is_not_worth_it_stops_at_the_rung_and_keeps_its_model(tmp_path: Path) -> None:
@@ -112,6 +115,32 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> Non
     undisturbed = run(configure(tmp_path / "other"))
     assert told == [1, 3]
     assert (record.state, dict(record.scores)) == ("finished", dict(undisturbed.scores))
+
+
+def progress(*epochs: int, stopped: bool = False) -> Progress:
+    history = [{"epoch": epoch, "val_loss": 1 / epoch} for epoch in epochs]
+    return Progress(epoch=epochs[-1], history=history, identity={}, stopped=stopped)
+
+
+@pytest.mark.parametrize(
+    ("before", "states", "is_stopped"),
+    [
+        (progress(1, 2), ["replayed"], False),
+        (progress(1, 2, 3), ["replayed", "running"], True),
+        (progress(1, 2, 3, 4), ["replayed", "replayed"], False),
+        # The search had stopped it, early stopping had.
+        (progress(1, 2, 3, stopped=True), ["replayed", "replayed"], True),
+        (progress(1, 2, stopped=True), ["replayed"], False),
+    ],
+)
+def test_a_trial_that_goes_on_asks_only_where_it_was_not_decided(
+    tmp_path: Path, before: Progress, states: list[str], is_stopped: bool
+) -> None:
+    told: list[str] = []
+    config = configure(tmp_path, monitor="val_loss")
+    asking = _Asking(1, config, [1, 3], lambda record: bool(told.append(record.state)), lambda: False)
+    asking.see_again(before)
+    assert (told, asking.is_stopped) == (states, is_stopped)
 
 
 def test_a_loss_that_is_not_finite_is_recorded_and_no_error(tmp_path: Path) -> None:

@@ -1,0 +1,59 @@
+"""The process of trials, without Ray: when it waits for a decision, and what it prepares."""
+
+from typing import Any
+
+import pytest
+
+from annlib.training.distributed import trial_worker
+from annlib.training.distributed.trial_worker import TrialWorker
+from annlib.training.trial import State, TrialRecord
+from annlib.workloads import find
+
+
+class Flags:
+    """A mailbox without a cluster."""
+
+    def __init__(self, *flags: str) -> None:
+        self.flags = flags
+
+    def is_set(self, flag: str) -> bool:
+        return flag in self.flags
+
+
+def record(state: State, epochs: int) -> TrialRecord:
+    return TrialRecord(number=7, state=state, scores={epochs: 0.5}, epochs=epochs)
+
+
+def worker(monkeypatch: pytest.MonkeyPatch, *flags: str) -> TrialWorker:
+    """A worker that has begun a trial with the rungs 1, 3 and 9, of which it has passed the first one before."""
+
+    def run(number: int, *arguments: Any, go_on: Any, **options: Any) -> TrialRecord:
+        go_on(record("replayed", 1))
+        is_let = go_on(record("running", 3)) and go_on(record("running", 9))
+        return record("finished" if is_let else "stopped", 10)
+
+    monkeypatch.setattr(trial_worker, "run_trial", run)
+    made = TrialWorker.__new__(TrialWorker)
+    made.__dict__.update(
+        _trials_left=5, _is_spent=False, _workload=find("digits"), _configs=[None] * 8, _hparams=[None] * 8,
+        _rungs=[1, 3, 9, 10], _mailbox=Flags(*flags),
+    )  # fmt: skip
+    made._begin(7)
+    return made
+
+
+def steps(worked: TrialWorker) -> list[tuple[str, bool]]:
+    found: list[tuple[str, bool]] = []
+    while not found or not found[-1][1]:
+        result = worked.step()
+        found.append((result["record"].state, result["done"]))
+    return found
+
+
+def test_a_trial_that_is_halted_ends_itself_with_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert steps(worker(monkeypatch, "halt-7-3")) == [("replayed", False), ("running", False), ("stopped", True)]
+
+
+def test_a_flag_of_another_rung_or_trial_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = steps(worker(monkeypatch, "halt-7-1", "halt-8-3"))
+    assert found == [("replayed", False), ("running", False), ("running", False), ("finished", True)]
