@@ -12,6 +12,7 @@ import ray
 from ray import tune
 
 from annlib import compilation_cache
+from annlib.data import Dataset
 from annlib.garbage import collect_seldom
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.own_code import Origin
@@ -42,12 +43,14 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         collect_seldom()
         self._trials_left = trials_per_process
         self._is_spent = False
+        # A module of the user's own may run operations, after which TensorFlow takes neither.
+        _prepare_tensorflow(cpus=configs[0]["cpus_per_worker"], use_gpu=configs[0]["use_gpu"])
         self._workload = receive_workload(workload)
         self._configs = [self._workload.config_class.model_validate(values) for values in configs]
         self._hparams = hparams
         self._rungs = rungs
         self._mailbox = mailbox
-        self._is_prepared = False
+        self._data: Dataset | None = None
         self._begin(config["number"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -105,18 +108,10 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             logger.exception("trial %d failed", number)
             self._reports.put(error)
 
-    def _load_data(self, *_: Any) -> Any:
+    def _load_data(self, *_: Any) -> Dataset:
         """Returns the data set, which all trials have in common."""
-        if not self._is_prepared:
-            compilation_cache.enable()
-            import tensorflow as tf
-
-            from annlib.training.devices import prepare_gpus
-
-            tf.config.threading.set_intra_op_parallelism_threads(self._configs[0].cpus_per_worker)
-            prepare_gpus(given=self._configs[0].use_gpu)
+        if self._data is None:
             self._data = self._workload.load(self._configs[0])
-            self._is_prepared = True
         return self._data
 
     def _ask(self, record: TrialRecord) -> bool:
@@ -127,6 +122,16 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         """Lets the thread leave a checkpoint, for all shall stop; that of a trial that has ended is done."""
         self._decisions.put(True)
         self._thread.join()
+
+
+def _prepare_tensorflow(*, cpus: int, use_gpu: bool) -> None:
+    compilation_cache.enable()
+    import tensorflow as tf
+
+    from annlib.training.devices import prepare_gpus
+
+    tf.config.threading.set_intra_op_parallelism_threads(cpus)
+    prepare_gpus(given=use_gpu)
 
 
 def halt_flag(record: TrialRecord) -> str:

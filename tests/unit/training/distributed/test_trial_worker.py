@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from annlib.training.distributed import trial_worker
+from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.distributed.trial_worker import TrialWorker
 from annlib.training.trial import State, TrialRecord
 from annlib.workloads import find
@@ -57,3 +58,16 @@ def test_a_trial_that_is_halted_ends_itself_with_its_record(monkeypatch: pytest.
 def test_a_flag_of_another_rung_or_trial_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     found = steps(worker(monkeypatch, "halt-7-1", "halt-8-3"))
     assert found == [("replayed", False), ("running", False), ("running", False), ("finished", True)]
+
+
+def test_tensorflow_is_prepared_before_code_of_the_users_own_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    monkeypatch.setattr(trial_worker, "_prepare_tensorflow", lambda **options: done.append(f"prepared with {options}"))
+    monkeypatch.setattr(trial_worker, "receive_workload", lambda sent: done.append("imported") or find("digits"))
+    monkeypatch.setattr(TrialWorker, "_begin", lambda self, number: done.append("begun"))
+    values = {"workload": "digits", "epochs": 1, "global_batch_size": 8, "learning_rate": 1, "cpus_per_worker": 2}
+    TrialWorker.__new__(TrialWorker).setup(
+        {"number": 0}, configs=[{**values, "use_gpu": False}], hparams=[{}], workload=find("digits"), rungs=[1],
+        mailbox=Mailbox(), trials_per_process=1,
+    )  # fmt: skip
+    assert done == ["prepared with {'cpus': 2, 'use_gpu': False}", "imported", "begun"]
