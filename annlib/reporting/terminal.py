@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -33,7 +34,7 @@ class RunDisplay:
         self._unseen = ""
         self._progress: Progress | None = None
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[line]}"))
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[line]}", markup=False))
             self._progress = Progress(*columns, TimeRemainingColumn(), console=console)
             self._task = self._progress.add_task("epoch 0", total=epochs, line="starting")
 
@@ -71,7 +72,7 @@ class RunDisplay:
     def _print(self, line: str) -> None:
         self._last_line = time.monotonic()
         self._unseen = ""
-        self._console.print(line, soft_wrap=True, highlight=False)
+        print_line(self._console, line)
 
 
 def print_line(console: Console, line: str) -> None:
@@ -82,7 +83,7 @@ def print_line(console: Console, line: str) -> None:
 def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     """Returns the final metrics as a table, a row a split."""
     names = list(next(iter(metrics.values())))
-    table = Table("split", *names)
+    table = Table("split", *map(escape, names))
     for split, values in metrics.items():
         table.add_row(split, *(number_text(values[name]) for name in names))
     return table

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from annlib.reporting.style import BLUE, COLOURS, VERMILION, new_figure, save
@@ -43,7 +44,7 @@ class Trial:
 
 def trials_table(trials: Sequence[Trial], metric: str) -> Table:
     """Returns a table, a row a trial, in their order."""
-    table = Table(title=f"best by {metric}")
+    table = Table(title=f"best by {escape(metric)}")
     for heading in ("trial", "state", "epochs", "score"):
         table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
     table.add_column("configuration")

@@ -13,6 +13,7 @@ from annlib.config import RunConfig
 from annlib.errors import TrainingError
 from annlib.evaluation import evaluate_run
 from annlib.loading import open_run
+from annlib.reporting.terminal import print_line
 from annlib.reporting.trials import Trial, plot_trials, trials_table
 from annlib.training.driver import output_to
 from annlib.training.trial import TrialRecord
@@ -70,11 +71,7 @@ def finish(
     }
     write_atomically(directory / RESULTS_FILE, json.dumps(found, indent=2).encode())
     _print_comparison(search, records, best, found["test"], console)
-    console.print(
-        f"the best configuration, for jobs/train.py --config: {search.config.location}/best.yaml",
-        highlight=False,
-        soft_wrap=True,
-    )
+    print_line(console, f"the best configuration, for jobs/train.py --config: {search.config.location}/best.yaml")
 
 
 def _show_trials(
@@ -108,11 +105,10 @@ def _show_trials(
     )
     lost = [number for number, record in records.items() if not record.is_final]
     if lost:
-        console.print(
+        print_line(
+            console,
             f"{len(lost)} trials were lost with their process; the same command with --name {search.config.name} tries "
             "them again",
-            highlight=False,
-            soft_wrap=True,
         )
     return trials
 
@@ -174,4 +170,4 @@ def _print_comparison(
             line += f", the workload's own configuration {before:.4f}: {word} by {abs(gain):.4f}"
         else:
             line += "; the workload's own configuration gave no result"
-        console.print(line, highlight=False, soft_wrap=True)
+        print_line(console, line)

@@ -105,7 +105,7 @@ def _configs(search: Search, console: Console) -> list[RunConfig]:
     """Returns the configuration of each trial; the first one is the search's own."""
     points = draw(search.space, search.config, search.num_trials - 1)
     if len(points) < search.num_trials - 1:
-        console.print(f"the space holds {len(points)} other configurations: {len(points) + 1} trials", highlight=False)
+        print_line(console, f"the space holds {len(points)} other configurations: {len(points) + 1} trials")
     return [
         configure(search.config, point, name=f"trial-{number:03d}", storage=search.config.location)
         for number, point in enumerate([{}, *points])
@@ -129,9 +129,9 @@ def _run(
     stack.enter_context(output_to(directory / "search.log"))
     stack.enter_context(log_to(directory / "search.log"))
     better = "larger" if search.larger_is_better else "smaller"
-    console.print(
+    print_line(
+        console,
         f"{len(configs)} trials of up to {search.config.epochs} epochs; {search.config.monitor}, {better} is better",
-        highlight=False,
     )
     records: dict[int, TrialRecord] = {}
 
@@ -139,7 +139,7 @@ def _run(
         if record.state == "interrupted":
             return
         records[record.number] = record
-        console.print(_line(record, configs, search, len(records)), highlight=False, soft_wrap=True)
+        print_line(console, _line(record, configs, search, len(records)))
 
     plan = Plan(
         configs=configs,
@@ -185,13 +185,12 @@ def _interrupted(
 ) -> int:
     best = results.best_of(records, search)
     if best is not None:
-        console.print(f"best so far: {_line(best, configs, search, len(records))}", highlight=False, soft_wrap=True)
+        print_line(console, f"best so far: {_line(best, configs, search, len(records))}")
     done = sum(record.is_final for record in records.values())
-    console.print(
+    print_line(
+        console,
         f"interrupted with {done} of {len(configs)} trials done; the same command with --name {search.config.name} "
         "goes on",
-        highlight=False,
-        soft_wrap=True,
     )
     print_line(console, search.config.location)
     return EXIT_SIGNAL + received[0]

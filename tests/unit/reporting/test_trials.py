@@ -69,8 +69,9 @@ def test_one_trial_is_enough_for_a_picture() -> None:
 
 def test_the_table_fits_80_columns() -> None:
     output = io.StringIO()
-    Console(file=output, width=80).print(trials_table(make(3), "val_loss"))
+    Console(file=output, width=80).print(trials_table(make(3), "val_[/loss]"))
     text = output.getvalue()
+    assert "best by val_[/loss]" in text
     assert "the workload's own" in text
     assert "rate" in text
     assert max(len(line) for line in text.splitlines()) <= 80

@@ -1,7 +1,10 @@
 """What a name may be given for, and what a search shows and leaves in the end."""
 
+import contextlib
+import dataclasses
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,12 @@ from rich.console import Console
 
 from annlib.config import RunConfig, load_config
 from annlib.errors import ConfigError, StorageError, TrainingError
+from annlib.training import distributed
+from annlib.training.distributed import search as ray_search
 from annlib.training.trial import TrialRecord
 from annlib.tuning import results
 from annlib.tuning.definition import Search, define
-from annlib.tuning.search import _check_directory, _configs, _write_search
+from annlib.tuning.search import _check_directory, _configs, _write_search, tune
 from annlib.workloads import find
 
 
@@ -86,6 +91,18 @@ def test_the_first_trial_is_the_workloads_own(tmp_path: Path) -> None:
     assert configs[0].model_dump(exclude={"name", "storage"}) == search.config.model_dump(exclude={"name", "storage"})
 
 
+def test_brackets_in_a_reason_and_in_the_storage_are_shown_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = tmp_path / "[old]"
+    storage.mkdir()
+    search = make(storage)
+    failed = dataclasses.replace(record(1, None, "failed"), reason="no checkpoint in [/mnt/weights]")
+    _, text = searched(monkeypatch, search, record(0, 0.5), failed)
+    assert "no checkpoint in [/mnt/weights]" in text
+    assert f"--config: {storage}/s/best.yaml\n" in text
+
+
 def test_a_small_space_has_fewer_trials_and_says_so(tmp_path: Path) -> None:
     output = io.StringIO()
     configs = _configs(make(tmp_path, space="optimizer: {choice: [sgd, adam]}"), Console(file=output))
@@ -113,6 +130,23 @@ def test_the_best_was_trained_to_the_end_if_any_was(tmp_path: Path) -> None:
         1, 0.9, "stopped"
     )
     assert results.best_of(by_number(record(4, None, "failed")), accuracy) is None
+
+
+def searched(monkeypatch: pytest.MonkeyPatch, search: Search, *records: TrialRecord) -> tuple[int, str]:
+    """Searches without Ray, with records as of trials that ended; returns the exit code and what is shown."""
+    directory = search.config.run_path
+    directory.mkdir(parents=True, exist_ok=True)
+    test = {str(each.number): {"loss": 0.5, "sparse_categorical_accuracy": 0.5} for each in records}
+    (directory / "results.json").write_text(json.dumps({"test": test}))
+
+    def run_trials(*arguments: Any, on_record: Callable[[TrialRecord], None], **options: Any) -> None:
+        for each in records:
+            on_record(each)
+
+    monkeypatch.setattr(distributed, "cluster", lambda config, flag: contextlib.nullcontext())
+    monkeypatch.setattr(ray_search, "search", run_trials)
+    output = io.StringIO()
+    return tune(search, console=Console(file=output, width=80)), output.getvalue()
 
 
 def finish(search: Search, records: dict[int, TrialRecord], test: dict[str, dict[str, float]]) -> str:
