@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -70,8 +71,9 @@ class TrialRecord:
 
     @property
     def score(self) -> float | None:
-        """The newest score; None of a trial that failed or has none yet."""
-        return list(self.scores.values())[-1] if self.scores and self.state != "failed" else None
+        """The newest score; None of a trial that failed or has none yet, and where it is not finite."""
+        newest = list(self.scores.values())[-1] if self.scores and self.state != "failed" else math.nan
+        return newest if math.isfinite(newest) else None
 
 
 def read_record(run: RunDirectory) -> TrialRecord | None:
@@ -232,9 +234,12 @@ def _train(
             old.unlink()
     write_hparams(run.tensorboard / "hparams", hparams=hparams, metrics=finals, run_name=config.name)
     score = float(validation[config.monitor.removeprefix("val_")])
+    is_finite = math.isfinite(score)
+    state: State = "stopped" if asking.is_stopped else "finished"
     return dataclasses.replace(
         asking.record,
-        state="stopped" if asking.is_stopped else "finished",
+        state=state if is_finite else "failed",
+        reason="" if is_finite else f"{config.monitor} became {score}.",
         scores={**asking.record.scores, result["epochs"]: score},
         epochs=result["epochs"],
     )

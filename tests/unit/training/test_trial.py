@@ -151,6 +151,24 @@ def test_a_loss_that_is_not_finite_is_recorded_and_no_error(tmp_path: Path) -> N
     assert read_record(RunDirectory(tmp_path / "trial-001")) == record
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_is_a_failure_with_its_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    metrics = {"loss": 0.5, "sparse_categorical_accuracy": value}
+    result = {"interrupted": False, "epochs": 4, "metrics": {"train": metrics, "validation": metrics}}
+    monkeypatch.setattr("annlib.training.worker.train_worker", lambda *arguments, **options: result)
+    monkeypatch.setattr("annlib.training.trial.final_metrics", lambda config, result: {})
+    record = run(configure(tmp_path))
+    assert (record.state, record.score) == ("failed", None)
+    assert record.reason == f"val_sparse_categorical_accuracy became {value}."
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_record_of_before_with_a_score_that_is_not_finite_has_none(value: float) -> None:
+    assert TrialRecord(number=1, state="finished", scores={1: 0.5, 3: value}).score is None
+
+
 def test_a_bug_is_recorded_with_its_kind(tmp_path: Path) -> None:
     def fail(*arguments: Any) -> Any:
         raise MemoryError("no room")

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from annlib.tuning.search import _check_directory, _configs, _write_search, tune
 from annlib.workloads import find
 
 
-def make(storage: Path, workload: str = "digits", *, space: str | None = None, **values: Any) -> Search:
+def make(
+    storage: Path, workload: str = "digits", *, space: str | None = None, num_trials: int = 4, **values: Any
+) -> Search:
     found = find(workload)
     given = {"workload": workload, "name": "s", "storage": storage, **values}
     config = load_config(given, defaults=found.defaults, environment={})
@@ -31,7 +34,7 @@ def make(storage: Path, workload: str = "digits", *, space: str | None = None, *
     if space is not None:
         file = storage / "space.yaml"
         file.write_text(space)
-    return define(config, found, num_trials=4, space_file=file)
+    return define(config, found, num_trials=num_trials, space_file=file)
 
 
 def started(storage: Path, **values: Any) -> Path:
@@ -147,6 +150,16 @@ def searched(monkeypatch: pytest.MonkeyPatch, search: Search, *records: TrialRec
     monkeypatch.setattr(ray_search, "search", run_trials)
     output = io.StringIO()
     return tune(search, console=Console(file=output, width=80)), output.getvalue()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_scores_that_are_not_finite_neither_end_nor_decide_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    search = make(tmp_path, num_trials=9)
+    scores = [0.5, value, 0.9, 0.7, 0.1, 0.2, 0.3, value, 0.4]
+    _, text = searched(monkeypatch, search, *(record(number, score) for number, score in enumerate(scores)))
+    assert "validation: sparse_categorical_accuracy 0.9000 (trial 2)" in text
 
 
 def finish(search: Search, records: dict[int, TrialRecord], test: dict[str, dict[str, float]]) -> str:
