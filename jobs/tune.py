@@ -12,7 +12,7 @@ from annlib.tuning.definition import TRIALS_PER_PROCESS, define
 from annlib.workload_command import parse_workload, read_config
 
 # The others that a configuration has come from --config.
-RUN_FLAGS = ("epochs", "seed", "name", "storage", "data_dir", "use_gpu", "cpus_per_worker")
+RUN_FLAGS = ("epochs", "seed", "name", "storage", "data_dir", "use_gpu", "cpus_per_worker", "monitor_mode")
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:
@@ -21,7 +21,10 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--space", type=Path, metavar="FILE", help="YAML file of what to vary (default: the workload's)"
     )
-    parser.add_argument("--metric", help="what to compare, on the validation split (default: val_accuracy or val_loss)")
+    parser.add_argument(
+        "--metric",
+        help="what to compare, on the validation split (default: monitor of --config, else val_accuracy or val_loss)",
+    )
     parser.add_argument(
         "--concurrency", type=positive_integer, help="trials at a time (default: as many as there is room)"
     )
@@ -53,6 +56,7 @@ def main() -> int:
             num_trials=arguments.num_trials,
             space_file=arguments.space,
             metric=arguments.metric,
+            monitor_mode=arguments.monitor_mode,
             concurrency=arguments.concurrency,
             trials_per_process=arguments.trials_per_process,
         )

@@ -17,6 +17,8 @@ GRACE = 0.1
 # The start of a process and TensorFlow's import take longer than a small trial. What TensorFlow keeps of each trial's
 # compiled loop is about 3 MB, which nothing gives back but the end of the process.
 TRIALS_PER_PROCESS = 100
+# What tells in the name of a metric which values of it are the better ones.
+_SMALLER = ("loss", "error", "mae", "mse", "mape", "crossentropy", "hinge", "divergence", "poisson", "deviance")
 # Where and how trials run, which does not change what they are.
 _PLACES = {
     "name",
@@ -81,6 +83,7 @@ def define(
     num_trials: int,
     space_file: Path | None = None,
     metric: str | None = None,
+    monitor_mode: str | None = None,
     concurrency: int | None = None,
     trials_per_process: int = TRIALS_PER_PROCESS,
 ) -> Search:
@@ -91,15 +94,21 @@ def define(
         workload: what to train.
         num_trials: trials in all.
         space_file: YAML file of what to vary; None takes the workload's default space.
-        metric: what to compare; None takes the accuracy of a classifier, and `val_loss` of other models.
+        metric: what to compare; None takes the configuration's `monitor` where that is set, else the accuracy of a
+            classifier, and `val_loss` of other models.
+        monitor_mode: "min", "max" or "auto", of that metric; None takes the configuration's where the metric is its
+            `monitor`, else "auto".
         concurrency: trials at the same time.
         trials_per_process: trials that a process does, one after another, until a new one takes its place.
 
     Raises:
         AnnlibError: a value is wrong.
     """
+    if metric is None and "monitor" in config.model_fields_set:
+        metric = config.monitor
     if metric is None:
-        metric = f"val_{workload.metrics[0]}" if workload.output == "probabilities" else "val_loss"
+        is_classifier = workload.output == "probabilities" and workload.metrics
+        metric = f"val_{workload.metrics[0]}" if is_classifier else "val_loss"
     # The metrics of a model of the user's own are known when it is built.
     if workload.metrics or not metric.startswith("val_"):
         check_metric(metric, workload.metrics)
@@ -108,7 +117,10 @@ def define(
             "num_workers does not fit a search: expected 0, for each trial trains in one process, received "
             f"{config.num_workers[1]}. Leave it out; --concurrency says how many trials run at a time."
         )
-    config = workload.settled(config.model_copy(update={"monitor": metric}))
+    # The mode of another metric says nothing of this one.
+    mode = monitor_mode or (config.monitor_mode if metric == config.monitor else "auto")
+    config = workload.settled(config.model_copy(update={"monitor": metric, "monitor_mode": mode}))
+    _check_direction(config)
     space = default_space(workload, config) if space_file is None else read_space(space_file, config)
     shapes = [name for name in space if name in ("layers", "neurons", *MLP_FIELDS)]
     if shapes and not workload.is_mlp:
@@ -126,6 +138,16 @@ def define(
         concurrency=concurrency,
         trials_per_process=trials_per_process,
     )
+
+
+def _check_direction(config: RunConfig) -> None:
+    """Raises ConfigError where the name of the metric does not tell whether larger values are better."""
+    is_larger, is_smaller = config.resolved_monitor_mode == "max", any(part in config.monitor for part in _SMALLER)
+    if config.monitor_mode == "auto" and is_larger == is_smaller:
+        raise ConfigError(
+            f"the direction of {config.monitor} is not known: expected whether larger or smaller values are better, "
+            "received no mode. Give --monitor-mode max or --monitor-mode min."
+        )
 
 
 def check_metric(metric: str, names: Sequence[str]) -> None:

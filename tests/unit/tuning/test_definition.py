@@ -7,14 +7,24 @@ import pytest
 
 from annlib.config import load_config
 from annlib.errors import ConfigError
+from annlib.training.workload import Workload
 from annlib.tuning.definition import Search, define
 from annlib.workloads import find
 
 
-def make(workload: str = "digits", *, metric: str | None = None, num_trials: int = 4, **values: Any) -> Search:
-    found = find(workload)
-    config = load_config({"workload": workload, "name": "s", **values}, defaults=found.defaults, environment={})
-    return define(config, found, num_trials=num_trials, metric=metric)
+def make(
+    workload: str | Workload = "digits", *, metric: str | None = None, mode: str | None = None, **values: Any
+) -> Search:
+    found = find(workload) if isinstance(workload, str) else workload
+    config = load_config({"workload": found.name, "name": "s", **values}, defaults=found.defaults, environment={})
+    return define(config, found, num_trials=4, metric=metric, monitor_mode=mode)
+
+
+def own(**values: Any) -> Workload:
+    def never(*arguments: Any) -> Any:
+        raise AssertionError
+
+    return Workload(load_data=never, build_model=never, name="own.py:w", **values)
 
 
 @pytest.mark.parametrize("workload", ["iris-perceptron", "wide-deep-housing"])
@@ -46,6 +56,42 @@ def test_workers_of_a_trial_are_refused() -> None:
 def test_the_metric_is_the_workloads(workload: str, metric: str, larger: bool) -> None:
     search = make(workload)
     assert (search.config.monitor, search.larger_is_better) == (metric, larger)
+
+
+def test_a_configuration_names_the_metric_and_its_mode() -> None:
+    loss = make(monitor="val_loss")
+    assert (loss.config.monitor, loss.larger_is_better) == ("val_loss", False)
+    score = make(own(), monitor="val_score", monitor_mode="max")
+    assert (score.config.monitor, score.larger_is_better) == ("val_score", True)
+
+
+def test_the_mode_of_another_metric_says_nothing() -> None:
+    search = make(metric="val_sparse_categorical_accuracy", monitor="val_loss", monitor_mode="min")
+    assert (search.config.monitor_mode, search.larger_is_better) == ("auto", True)
+
+
+@pytest.mark.parametrize(
+    "metric", ["val_f1", "val_cosine_similarity", "val_mean_io_u", "val_score", "val_accuracy_loss"]
+)
+def test_a_metric_whose_direction_nobody_knows_needs_a_mode(metric: str) -> None:
+    with pytest.raises(ConfigError, match=f"^the direction of {metric} is not known: .* Give --monitor-mode"):
+        make(own(), metric=metric)
+    assert make(own(), metric=metric, mode="max").larger_is_better
+    assert not make(own(), metric=metric, mode="min").larger_is_better
+
+
+@pytest.mark.parametrize("metric", ["val_loss", "val_main_loss", "val_rmse", "val_mean_absolute_error"])
+def test_losses_and_errors_are_better_when_smaller(metric: str) -> None:
+    assert not make(own(), metric=metric).larger_is_better
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_auc", "val_f1_score"])
+def test_known_scores_are_better_when_larger(metric: str) -> None:
+    assert make(own(), metric=metric).larger_is_better
+
+
+def test_a_classifier_of_ones_own_without_names_of_metrics_is_compared_by_its_loss() -> None:
+    assert make(own(output="probabilities")).config.monitor == "val_loss"
 
 
 @pytest.mark.parametrize(
