@@ -10,7 +10,7 @@ from rich.console import Console
 
 from annlib.artifacts import write_atomically
 from annlib.config import RunConfig
-from annlib.errors import TrainingError
+from annlib.errors import AnnlibError, TrainingError
 from annlib.evaluation import evaluate_run
 from annlib.loading import open_run
 from annlib.reporting.terminal import print_line
@@ -61,17 +61,25 @@ def finish(
     trials = _show_trials(search, configs, records, directory, console)
     values = configs[best.number].model_dump(mode="json", exclude=_PLACES)
     write_atomically(directory / "best.yaml", yaml.safe_dump(values, sort_keys=False).encode())
+    test = _known_tests(directory)
     found: dict[str, Any] = {
         "workload": search.workload.name,
         "metric": search.config.monitor,
         "larger_is_better": search.larger_is_better,
         "best": best.number,
-        "test": _test_metrics(directory, configs, [record for record in (records.get(0), best) if record is not None]),
+        "test": test,
         "trials": [{**vars(records[trial.number]), "values": dict(trial.values)} for trial in trials],
     }
+    # Before the models are evaluated, which may fail.
     write_atomically(directory / RESULTS_FILE, json.dumps(found, indent=2).encode())
-    _print_comparison(search, records, best, found["test"], console)
+    own = records.get(0)
+    _print_comparison(search, "validation", best, best.score, None if own is None else own.score, console)
     print_line(console, f"the best configuration, for jobs/train.py --config: {search.config.location}/best.yaml")
+    found["test"] = _test_metrics(directory, configs, {0: own, best.number: best}, test, console)
+    write_atomically(directory / RESULTS_FILE, json.dumps(found, indent=2).encode())
+    name = search.config.monitor.removeprefix("val_")
+    on_test = {number: found["test"].get(str(number), {}).get(name) for number in (best.number, 0)}
+    _print_comparison(search, "test", best, on_test[best.number], on_test[0], console)
 
 
 def _show_trials(
@@ -124,50 +132,54 @@ def _no_result(records: Mapping[int, TrialRecord]) -> str:
     )
 
 
+def _known_tests(directory: Path) -> dict[str, dict[str, float]]:
+    """Returns what an earlier start has found on the test split, by number of the trial."""
+    try:
+        known = json.loads((directory / RESULTS_FILE).read_text())["test"]
+    except (OSError, ValueError, KeyError, TypeError):
+        # A file that is damaged is written again.
+        return {}
+    return known if isinstance(known, dict) else {}
+
+
 def _test_metrics(
-    directory: Path, configs: Sequence[RunConfig], records: Sequence[TrialRecord]
+    directory: Path,
+    configs: Sequence[RunConfig],
+    records: Mapping[int, TrialRecord | None],
+    known: Mapping[str, dict[str, float]],
+    console: Console,
 ) -> dict[str, dict[str, float]]:
     """Returns the metrics of these trials on the test split, by number; what an earlier start found is not done again.
 
-    The search itself never looks at that split.
+    The search itself never looks at that split. A model that cannot be loaded again has none.
     """
-    known: dict[str, dict[str, float]] = {}
-    if (directory / RESULTS_FILE).exists():
-        known = json.loads((directory / RESULTS_FILE).read_text())["test"]
     found = {}
-    for record in records:
-        number = str(record.number)
-        if number not in known and record.score is not None and record.is_final:
-            with output_to(directory / "search.log"):
-                known[number] = evaluate_run(open_run(configs[record.number].location))["metrics"]
-        if number in known:
-            found[number] = known[number]
+    for number, record in records.items():
+        key = str(number)
+        if key in known:
+            found[key] = known[key]
+        elif record is not None and record.score is not None and record.is_final:
+            try:
+                with output_to(directory / "search.log"):
+                    found[key] = evaluate_run(open_run(configs[number].location))["metrics"]
+            except AnnlibError as error:
+                print_line(console, f"test: not evaluated: {' '.join(str(error).split())}")
     return found
 
 
 def _print_comparison(
-    search: Search,
-    records: Mapping[int, TrialRecord],
-    best: TrialRecord,
-    test: Mapping[str, Mapping[str, float]],
-    console: Console,
+    search: Search, split: str, best: TrialRecord, found: float | None, before: float | None, console: Console
 ) -> None:
-    name = search.config.monitor.removeprefix("val_")
-    own = records.get(0)
-    on_test = [test.get(str(number), {}).get(name) for number in (best.number, 0)]
-    for split, found, before in (
-        ("validation", best.score, None if own is None else own.score),
-        ("test", on_test[0], on_test[1]),
-    ):
-        if found is None:
-            continue
-        line = f"{split}: {name} {found:.4f} (trial {best.number})"
-        if best.number == 0:
-            line += ": no trial is better than the workload's own configuration"
-        elif before is not None:
-            gain = found - before if search.larger_is_better else before - found
-            word = "better" if gain > 0 else "worse"
-            line += f", the workload's own configuration {before:.4f}: {word} by {abs(gain):.4f}"
-        else:
-            line += "; the workload's own configuration gave no result"
-        print_line(console, line)
+    """Prints the metric of the best trial on a split, where it has one, beside that of the workload's own."""
+    if found is None:
+        return
+    line = f"{split}: {search.config.monitor.removeprefix('val_')} {found:.4f} (trial {best.number})"
+    if best.number == 0:
+        line += ": no trial is better than the workload's own configuration"
+    elif before is not None:
+        gain = found - before if search.larger_is_better else before - found
+        word = "better" if gain > 0 else "worse"
+        line += f", the workload's own configuration {before:.4f}: {word} by {abs(gain):.4f}"
+    else:
+        line += "; the workload's own configuration gave no result"
+    print_line(console, line)

@@ -28,6 +28,9 @@ WATCH_EVERY_S = 0.2
 class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
     """Does one trial after another. Ray Tune is told the scores at the rungs, and decides there."""
 
+    # What Ray Tune was told last of the trial.
+    _asked: TrialRecord | None
+
     def setup(
         self,
         config: dict[str, Any],
@@ -85,7 +88,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
 
     def _begin(self, number: int) -> None:
         self._trials_left -= 1
-        self._asked: TrialRecord | None = None
+        self._asked = None
         self._reports: queue.Queue[TrialRecord | BaseException] = queue.Queue()
         self._decisions: queue.Queue[bool] = queue.Queue()
         self._thread = threading.Thread(target=self._run, args=(number,), daemon=True)

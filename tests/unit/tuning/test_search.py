@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from annlib.config import RunConfig, load_config
-from annlib.errors import ConfigError, StorageError, TrainingError
+from annlib.errors import CheckpointError, ConfigError, StorageError, TrainingError
 from annlib.training import distributed
 from annlib.training.distributed import search as ray_search
 from annlib.training.trial import TrialRecord
@@ -190,6 +190,24 @@ def test_what_a_search_leaves(tmp_path: Path) -> None:
     found = json.loads((directory / "results.json").read_text())
     assert (found["best"], len(found["trials"]), found["test"]) == (2, 4, test)
     assert (directory / "hyperparameters.png").stat().st_size > 10_000
+
+
+def test_a_model_that_cannot_be_loaded_again_leaves_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise CheckpointError("model.keras cannot be loaded: expected known classes,\nreceived [/Twice].")
+
+    monkeypatch.setattr(results, "open_run", fail)
+    search = make(tmp_path)
+    text = finish(search, by_number(record(0, 0.5), record(1, 0.75)), {"0": {"sparse_categorical_accuracy": 0.5}})
+    assert "validation: sparse_categorical_accuracy 0.7500 (trial 1)" in text
+    assert text.endswith(
+        f"--config: {search.config.location}/best.yaml\n"
+        "test: not evaluated: model.keras cannot be loaded: expected known classes, received [/Twice].\n"
+    )
+    found = json.loads((search.config.run_path / "results.json").read_text())
+    assert (found["best"], found["test"]) == (1, {"0": {"sparse_categorical_accuracy": 0.5}})
 
 
 def test_nothing_better_than_the_workloads_own_is_said_so(tmp_path: Path) -> None:
