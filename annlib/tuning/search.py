@@ -8,6 +8,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from rich.console import Console
@@ -25,6 +26,9 @@ from annlib.training.trial import TrialRecord
 from annlib.tuning import results
 from annlib.tuning.definition import REDUCTION_FACTOR, Search, check_metric
 from annlib.tuning.space import configure, describe, draw
+
+# What `search.yaml` holds beside the identity, which is known before the data is read.
+_FINGERPRINT = "data_fingerprint"
 
 
 def tune(search: Search, *, console: Console) -> int:
@@ -49,11 +53,13 @@ def tune(search: Search, *, console: Console) -> int:
         data = search.workload.load(config)
         for note in data.notes:
             print_line(console, note)
+        fingerprint = data.fingerprint
+        _check_data(directory, fingerprint)
         _check_metric(search, data)
         del data
         configs = _configs(search, console)
         with contextlib.ExitStack() as stack:
-            records, received = _run(search, configs, directory, console, stack)
+            records, received = _run(search, configs, directory, fingerprint, console, stack)
             if received:
                 return _interrupted(search, configs, records, received, console)
         results.finish(search, configs, records, directory, console)
@@ -71,6 +77,26 @@ def _check_directory(directory: Path, search: Search) -> None:
                 "jobs/train.py made. Give another --name."
             )
         return
+    found = _read_search(path)
+    for key, value in search.identity().items():
+        if found.get(key) != value:
+            raise ConfigError(
+                f"the search {name} was started with {key}={found.get(key)}: expected the same, received {value}. "
+                "Use the earlier value to go on, or give another --name to start anew."
+            )
+
+
+def _check_data(directory: Path, fingerprint: str) -> None:
+    """Raises ConfigError where the trials of an earlier start had other data; older files do not tell."""
+    path = RunDirectory(directory).search
+    if path.exists() and _read_search(path).get(_FINGERPRINT, fingerprint) != fingerprint:
+        raise ConfigError(
+            f"{path} was made with other data: expected the same rows in the same order, received some that changed "
+            "since. Restore the data to go on, or give another --name to start anew."
+        )
+
+
+def _read_search(path: Path) -> dict[str, Any]:
     try:
         found = yaml.safe_load(path.read_text())
         assert isinstance(found, dict)
@@ -79,12 +105,7 @@ def _check_directory(directory: Path, search: Search) -> None:
             f"{path} cannot be read: expected what a search has in it, received {type(error).__name__}. Restore it, or "
             "give another --name."
         ) from None
-    for key, value in search.identity().items():
-        if found.get(key) != value:
-            raise ConfigError(
-                f"the search {name} was started with {key}={found.get(key)}: expected the same, received {value}. "
-                "Use the earlier value to go on, or give another --name to start anew."
-            )
+    return found
 
 
 def _check_metric(search: Search, data: Dataset) -> None:
@@ -113,7 +134,12 @@ def _configs(search: Search, console: Console) -> list[RunConfig]:
 
 
 def _run(
-    search: Search, configs: list[RunConfig], directory: Path, console: Console, stack: contextlib.ExitStack
+    search: Search,
+    configs: list[RunConfig],
+    directory: Path,
+    fingerprint: str,
+    console: Console,
+    stack: contextlib.ExitStack,
 ) -> tuple[dict[int, TrialRecord], list[int]]:
     """Runs the trials; returns their records by number, and the signals that came."""
     with output_to(Path(os.devnull)):
@@ -124,7 +150,7 @@ def _run(
         workers = search.concurrency or 1
         room = search.config.model_copy(update={"num_workers": (workers, workers)})
         stack.enter_context(distributed.cluster(room, flag="--concurrency"))
-    _write_search(directory, search)
+    _write_search(directory, search, fingerprint)
     stack.enter_context(RunDirectory(directory).claim(search.config.location))
     stack.enter_context(output_to(directory / "search.log"))
     stack.enter_context(log_to(directory / "search.log"))
@@ -156,10 +182,11 @@ def _run(
     return records, signals.received
 
 
-def _write_search(directory: Path, search: Search) -> None:
+def _write_search(directory: Path, search: Search, fingerprint: str) -> None:
+    values = {**search.identity(), _FINGERPRINT: fingerprint}
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(RunDirectory(directory).search, yaml.safe_dump(search.identity(), sort_keys=False).encode())
+        write_atomically(RunDirectory(directory).search, yaml.safe_dump(values, sort_keys=False).encode())
     except OSError as error:
         raise StorageError(
             f"the directory {directory} cannot be written: expected a writable directory, received "

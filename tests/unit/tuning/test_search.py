@@ -39,7 +39,7 @@ def make(
 
 def started(storage: Path, **values: Any) -> Path:
     search = make(storage, **values)
-    _write_search(search.config.run_path, search)
+    _write_search(search.config.run_path, search, "fingerprint")
     return search.config.run_path
 
 
@@ -160,6 +160,19 @@ def test_scores_that_are_not_finite_neither_end_nor_decide_a_search(
     scores = [0.5, value, 0.9, 0.7, 0.1, 0.2, 0.3, value, 0.4]
     _, text = searched(monkeypatch, search, *(record(number, score) for number, score in enumerate(scores)))
     assert "validation: sparse_categorical_accuracy 0.9000 (trial 2)" in text
+
+
+def test_a_search_does_not_go_on_with_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = make(tmp_path)
+    directory = started(tmp_path)
+    with pytest.raises(ConfigError, match=r"search\.yaml was made with other data: .* another --name"):
+        searched(monkeypatch, search, record(0, 0.5))
+    # A search of before did not tell what its data was.
+    (directory / "search.yaml").write_text(yaml.safe_dump(search.identity()))
+    assert searched(monkeypatch, search, record(0, 0.5))[0] == 0
+    fingerprint = yaml.safe_load((directory / "search.yaml").read_text())["data_fingerprint"]
+    assert fingerprint == find("digits").load(search.config).fingerprint
+    assert searched(monkeypatch, search, record(0, 0.5))[0] == 0
 
 
 def finish(search: Search, records: dict[int, TrialRecord], test: dict[str, dict[str, float]]) -> str:
