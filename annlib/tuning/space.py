@@ -36,6 +36,9 @@ _KINDS: Mapping[str, tuple[str, ...]] = {
     "learning_rate_schedule": (),
     "global_batch_size": ("integer", "log_integer"),
 }
+# As many as the configuration takes.
+_MOST_LAYERS = 100
+_LARGEST = 2**31
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +61,8 @@ class Distribution:
         if self.kind == "uniform":
             return low + u * (high - low)
         if self.kind == "log_uniform":
-            return math.exp(math.log(low) + u * math.log(high / low))
+            value = math.exp(math.log(low) + u * (math.log(high) - math.log(low)))
+            return min(max(value, low), high)
         if self.kind == "integer":
             return int(low + u * (high + 1 - low))
         # Each whole number n has the weight of the interval from n to n + 1.
@@ -83,7 +87,8 @@ def default_space(workload: Workload, base: RunConfig) -> Space:
             "learning_rate": Distribution("log_uniform", (rate / 10, rate * 10)),
             "global_batch_size": Distribution("choice", (16, 32, 64, 128, 256)),
         }
-    is_wide = max(workload.defaults["hidden"]) > 100
+    widths = configure(base, {"hidden": workload.defaults["hidden"]}).hidden
+    is_wide = widths is not None and max(widths) > 100
     return {
         "layers": Distribution("integer", (1, 5)),
         "neurons": Distribution("log_integer", (100, 300) if is_wide else (10, 100)),
@@ -162,9 +167,20 @@ def _choice(name: str, item: Any, path: Path) -> Value:
         return ",".join(map(str, item))
     if not isinstance(item, bool) and isinstance(item, int if name == "layers" else (int, float, str)):
         value: Value = item
+        _check_size(name, value, path)
         return value
     kind = "a whole number" if name == "layers" else "a number or a text"
     raise ConfigError(f"{name} of --space {path} has a wrong choice: expected {kind}, received {item!r}. Correct it.")
+
+
+def _check_size(name: str, value: Value, path: Path) -> None:
+    """Raises ConfigError where a whole number is larger than any model or batch, before something is made of it."""
+    largest = _MOST_LAYERS if name == "layers" else _LARGEST
+    if isinstance(value, int) and value > largest:
+        received = str(value) if value < 10**20 else f"one of {len(str(value))} digits"
+        raise ConfigError(
+            f"{name} of --space {path} is too large: expected at most {largest}, received {received}. Correct it."
+        )
 
 
 def _bounds(name: str, kind: str, values: list[Any], path: Path) -> tuple[Value, ...]:
@@ -175,6 +191,8 @@ def _bounds(name: str, kind: str, values: list[Any], path: Path) -> tuple[Value,
     except ValueError:
         bounds = ()
     lowest = 0.0 if kind.startswith("log_") else -math.inf
+    if len(bounds) == 2:
+        _check_size(name, bounds[1], path)
     if len(bounds) != 2 or not lowest < bounds[0] < bounds[1] < math.inf:
         numbers = "whole numbers" if convert is int else "numbers"
         above = " above 0" if kind.startswith("log_") else ""
@@ -202,7 +220,8 @@ def draw(space: Space, base: RunConfig, count: int) -> list[dict[str, Value]]:
     from scipy.stats import qmc
 
     sequence = qmc.Halton(len(space), rng=base.seed)
-    seen = {base}
+    # As text, for a field of the user's own may be a list.
+    seen = {base.model_dump_json()}
     points: list[dict[str, Value]] = []
     # Where a space is small, most of its points come again and again.
     for _ in range(100):
@@ -210,9 +229,9 @@ def draw(space: Space, base: RunConfig, count: int) -> list[dict[str, Value]]:
             point = {
                 name: distribution.at(float(u)) for (name, distribution), u in zip(space.items(), row, strict=True)
             }
-            config = configure(base, point)
-            if len(points) < count and config not in seen:
-                seen.add(config)
+            text = configure(base, point).model_dump_json()
+            if len(points) < count and text not in seen:
+                seen.add(text)
                 points.append(point)
         if len(points) >= count:
             break

@@ -1,5 +1,6 @@
 """The grammar of `--space`, one line for each mistake, and the points that are drawn."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,20 @@ def test_all_distributions_are_read(tmp_path: Path) -> None:
         ("layers: {choice: [1]}\nneurons: {integer: [0, 5]}", ["neurons", "greater than or equal to 1"]),
         ("layers: {choice: [1]}\nneurons: {choice: [5]}\nhidden: {choice: ['3']}", ["hidden alone"]),
         ("hidden: {choice: [[30, x]]}", ["hidden", "'30,x'"]),
+        ("layers: {integer: [1, 150]}\nneurons: {choice: [10]}", ["layers", "at most 100"]),
+        (
+            "layers: {integer: [1, 1000000000000]}\nneurons: {choice: [10]}",
+            ["layers", "at most 100, received 1000000000000"],
+        ),
+        (
+            "layers: {choice: [1000000000000]}\nneurons: {choice: [10]}",
+            ["layers", "at most 100, received 1000000000000"],
+        ),
+        (
+            "global_batch_size: {integer: [1, 1" + "0" * 400 + "]}",
+            ["global_batch_size", "at most 2147483648, received one of 401 digits"],
+        ),
+        ("global_batch_size: {choice: [1" + "0" * 400 + "]}", ["global_batch_size", "at most 2147483648"]),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(tmp_path: Path, text: str, parts: list[str]) -> None:
@@ -95,6 +110,12 @@ def test_values_are_quantiles_of_scipys_distribution(distribution: Distribution,
         assert distribution.at(float(u)) == pytest.approx(reference.ppf(u), rel=1e-9)
 
 
+def test_bounds_that_are_as_far_apart_as_numbers_can_be_are_kept() -> None:
+    distribution = Distribution("log_uniform", (5e-324, 1e308))
+    for u in np.linspace(0, 1, 57)[:-1]:
+        assert 5e-324 <= float(distribution.at(float(u))) <= 1e308
+
+
 def test_log_integers_reach_both_bounds_and_have_the_weight_of_their_interval() -> None:
     values = [Distribution("log_integer", (10, 100)).at(u) for u in np.linspace(0, 1, 200_001)[:-1]]
     assert (min(values), max(values)) == (10, 100)
@@ -117,6 +138,21 @@ def test_points_of_the_default_space_differ_and_more_of_them_begin_with_the_same
     assert config not in configs
     assert draw(space, config, 7) == points[:7]
     assert draw(space, base(name, seed=1), 7) != points[:7]
+
+
+@pytest.mark.parametrize(("hidden", "neurons"), [("300,100", (100, 300)), (30, (10, 100)), ((50, 20), (10, 100))])
+def test_the_default_layers_of_ones_own_mlp_may_be_written_as_in_a_file(hidden: Any, neurons: tuple[int, int]) -> None:
+    digits = find("digits")
+    own = dataclasses.replace(digits, defaults={**digits.defaults, "hidden": hidden})
+    assert default_space(own, base())["neurons"].values == neurons
+
+
+def test_a_configuration_of_ones_own_may_hold_a_list() -> None:
+    class Own(RunConfig):
+        tags: list[str]
+
+    config = Own(workload="own.py:w", name="s", epochs=1, global_batch_size=32, learning_rate=0.1, tags=["a"])
+    assert len(draw({"global_batch_size": Distribution("choice", (32, 64, 128))}, config, 5)) == 2
 
 
 def test_a_small_space_gives_each_point_once(tmp_path: Path) -> None:
