@@ -301,7 +301,17 @@ def join_values(values: Iterable[Any]) -> str:
 
 
 class _YamlLoader(yaml.SafeLoader):
-    """Without YAML 1.1's numbers to the base of 60, which make 64 of `num_workers: 1:4`."""
+    """Without YAML 1.1's numbers to the base of 60, which make 64 of `num_workers: 1:4`, and with each key once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.YAMLError(f"{key.value} is given twice, again in line {key.start_mark.line + 1}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _YamlLoader.yaml_implicit_resolvers = {
@@ -323,7 +333,8 @@ def read_yaml(path: Path, *, flag: str) -> dict[str, Any]:
         raise ConfigError(
             f"{flag} {path} cannot be read: expected a YAML file, received {error.strerror}. Correct the path."
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # Also numbers of more digits than Python reads, and days that no calendar has.
+    except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ConfigError(f"{flag} {path} is not YAML: {reason}. Write it as `key: value` lines.") from None
     if content is None:

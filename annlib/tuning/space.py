@@ -83,13 +83,14 @@ def default_space(workload: Workload, base: RunConfig) -> Space:
     """
     if not workload.is_mlp:
         rate = base.learning_rate
-        return {
+        space = {
             "learning_rate": Distribution("log_uniform", (rate / 10, rate * 10)),
             "global_batch_size": Distribution("choice", (16, 32, 64, 128, 256)),
         }
+        return _without_refused(space, base)
     widths = configure(base, {"hidden": workload.defaults["hidden"]}).hidden
     is_wide = widths is not None and max(widths) > 100
-    return {
+    space = {
         "layers": Distribution("integer", (1, 5)),
         "neurons": Distribution("log_integer", (100, 300) if is_wide else (10, 100)),
         "activation": Distribution("choice", ("relu", "selu")),
@@ -98,6 +99,29 @@ def default_space(workload: Workload, base: RunConfig) -> Space:
         "learning_rate_schedule": Distribution("choice", ("constant", "exponential", "cosine")),
         "global_batch_size": Distribution("choice", (32, 64, 128, 256)),
     }
+    return _without_refused(space, base)
+
+
+def _without_refused(space: Space, base: RunConfig) -> Space:
+    """Returns a space without the choices that the base refuses, as small batches of mixed precision."""
+    kept = {}
+    for name, distribution in space.items():
+        if distribution.kind == "choice":
+            distribution = Distribution(
+                "choice", tuple(value for value in distribution.values if _is_taken(base, name, value))
+            )
+        # One value is no choice: the base's own stays.
+        if len(distribution.values) > 1:
+            kept[name] = distribution
+    return kept
+
+
+def _is_taken(base: RunConfig, name: str, value: Value) -> bool:
+    try:
+        configure(base, {name: value})
+    except ValidationError:
+        return False
+    return True
 
 
 def read_space(path: Path, base: RunConfig) -> Space:

@@ -11,7 +11,7 @@ from scipy import stats
 
 from annlib.config import RunConfig, load_config
 from annlib.errors import ConfigError
-from annlib.tuning.space import Distribution, as_yaml, configure, default_space, describe, draw, read_space
+from annlib.tuning.space import Distribution, as_yaml, check_space, configure, default_space, describe, draw, read_space
 from annlib.workloads import WORKLOADS, find
 
 
@@ -67,6 +67,10 @@ def test_all_distributions_are_read(tmp_path: Path) -> None:
         ("layers: {choice: [1]}\nneurons: {integer: [0, 5]}", ["neurons", "greater than or equal to 1"]),
         ("layers: {choice: [1]}\nneurons: {choice: [5]}\nhidden: {choice: ['3']}", ["hidden alone"]),
         ("hidden: {choice: [[30, x]]}", ["hidden", "'30,x'"]),
+        ("learning_rate: {choice: [1]}\nlearning_rate: {choice: [2]}", ["learning_rate is given twice", "line 2"]),
+        ("? [a]\n: 1", ["is not YAML"]),
+        ("learning_rate: {choice: [1], choice: [2]}", ["choice is given twice", "line 1"]),
+        ("global_batch_size: {choice: [1" + "0" * 5000 + "]}", ["is not YAML"]),
         ("layers: {integer: [1, 150]}\nneurons: {choice: [10]}", ["layers", "at most 100"]),
         (
             "layers: {integer: [1, 1000000000000]}\nneurons: {choice: [10]}",
@@ -153,6 +157,28 @@ def test_a_configuration_of_ones_own_may_hold_a_list() -> None:
 
     config = Own(workload="own.py:w", name="s", epochs=1, global_batch_size=32, learning_rate=0.1, tags=["a"])
     assert len(draw({"global_batch_size": Distribution("choice", (32, 64, 128))}, config, 5)) == 2
+
+
+@pytest.mark.parametrize(
+    ("values", "left_out"),
+    [
+        ({"reduce_lr_patience": 2}, "learning_rate_schedule"),
+        ({"precision": "mixed_bfloat16", "global_batch_size": 256}, "global_batch_size"),
+    ],
+)
+@pytest.mark.parametrize("workload", ["digits", "wide-deep-housing"])
+def test_the_default_space_leaves_out_what_the_configuration_refuses(
+    workload: str, values: dict[str, Any], left_out: str
+) -> None:
+    whole, config = default_space(find(workload), base(workload)), base(workload, **values)
+    space = default_space(find(workload), config)
+    assert space.keys() == whole.keys() - {left_out}
+    check_space(space, config, "the default space")
+
+
+def test_of_a_choice_the_values_that_the_configuration_takes_stay() -> None:
+    config = base(gradient_accumulation=100, global_batch_size=128)
+    assert default_space(find("digits"), config)["global_batch_size"].values == (128, 256)
 
 
 def test_a_small_space_gives_each_point_once(tmp_path: Path) -> None:
