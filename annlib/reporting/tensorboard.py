@@ -53,8 +53,9 @@ def write_hparams(
     hparams: Mapping[str, bool | int | float | str],
     metrics: Mapping[str, float],
     run_name: str,
+    has_failed: bool = False,
 ) -> None:
-    """Writes a finished run as a row of the tab "HParams".
+    """Writes a run that has ended as a row of the tab "HParams".
 
     The columns are what TensorBoard finds in all runs below its log directory. No experiment summary names them:
     TensorBoard takes just one such summary, so one workload's columns would hide those of the others.
@@ -65,6 +66,7 @@ def write_hparams(
         hparams: value of each hyperparameter.
         metrics: final value of each metric; they are written as scalars of step 0, float32.
         run_name: what the table calls the run. Runs of the same name become one row.
+        has_failed: what the table says of how it ended.
 
     Raises:
         ConfigError: a hyperparameter is of another type.
@@ -76,7 +78,8 @@ def write_hparams(
     start = plugin_data_pb2.SessionStartInfo(group_name=run_name, start_time_secs=time.time())
     for name, value in hparams.items():
         _set_value(start.hparams[name], name, value)
-    end = plugin_data_pb2.SessionEndInfo(status=api_pb2.STATUS_SUCCESS, end_time_secs=time.time())
+    status = api_pb2.STATUS_FAILURE if has_failed else api_pb2.STATUS_SUCCESS
+    end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
     sessions = {
         hparams_metadata.SESSION_START_INFO_TAG: plugin_data_pb2.HParamsPluginData(session_start_info=start),
         hparams_metadata.SESSION_END_INFO_TAG: plugin_data_pb2.HParamsPluginData(session_end_info=end),

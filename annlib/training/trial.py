@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from annlib.artifacts import RunDirectory, write_atomically
 from annlib.config import RunConfig
-from annlib.errors import AnnlibError, CheckpointError, StorageError
+from annlib.errors import AnnlibError, CheckpointError, DataError, StorageError
 from annlib.reporting.tensorboard import write_hparams
 from annlib.training.driver import log_to
 from annlib.training.final_metrics import final_metrics
@@ -116,7 +116,7 @@ def run_trial(
         stop_requested: tells whether to leave a checkpoint at the next step.
 
     Raises:
-        StorageError: the trial's directory cannot be written or read; the trial is not to blame.
+        AnnlibError, OSError: files cannot be read or written here, which the trial is not to blame for.
     """
     started = time.perf_counter()
     with open_run_storage(config, patience_s=config.storage_timeout_s) as storage:
@@ -130,19 +130,43 @@ def run_trial(
             asking = _Asking(number, config, rungs, go_on, stop_requested)
             try:
                 record = _train(config, workload, storage.run, hparams, asking, storage.flush)
-            except (StorageError, CheckpointError):
-                raise
             except Exception as error:
+                if _is_of_the_place(error):
+                    raise
                 # A combination that cannot work, or has no room: that is what a search finds out.
                 logger.exception("the trial failed")
                 reason = " ".join(str(error).split()) if isinstance(error, AnnlibError) else f"{error!r}"
                 record = dataclasses.replace(asking.record, state="failed", reason=reason[:500])
+                _write_row(config, storage.run, hparams, {}, has_failed=True)
         process = f"{socket.gethostname()}:{os.getpid()}"
         record = dataclasses.replace(record, seconds=time.perf_counter() - started, process=process)
         if record.is_final:
             write_atomically(storage.run.trial, record.to_json().encode())
             storage.flush()
     return record
+
+
+def _is_of_the_place(error: Exception) -> bool:
+    """Tells whether an error comes from where the trial is done, such as a file that a node lacks, and may pass."""
+    kinds = (StorageError, CheckpointError, DataError, OSError)
+    # Of code of the user's own, the cause stands behind the line that is shown.
+    return isinstance(error, kinds) or isinstance(error.__cause__, OSError)
+
+
+def _write_row(
+    config: RunConfig,
+    run: RunDirectory,
+    hparams: Mapping[str, bool | int | float | str],
+    metrics: Mapping[str, float],
+    *,
+    has_failed: bool,
+) -> None:
+    """Writes the trial's row of TensorBoard's table, where each search has a trial of this name."""
+    with contextlib.suppress(FileNotFoundError):  # of an earlier start that came as far as this
+        for old in (run.tensorboard / "hparams").iterdir():
+            old.unlink()
+    name = "/".join(config.location.rsplit("/", 2)[1:])
+    write_hparams(run.tensorboard / "hparams", hparams=hparams, metrics=metrics, run_name=name, has_failed=has_failed)
 
 
 def _tell_again(record: TrialRecord, rungs: Sequence[int], go_on: Callable[[TrialRecord], bool]) -> None:
@@ -229,12 +253,9 @@ def _train(
     write_atomically(run.metrics, json.dumps(final_metrics(config, result), indent=2).encode())
     validation = result["metrics"]["validation"]
     finals = {f"validation/{name}": value for name, value in validation.items()}
-    with contextlib.suppress(FileNotFoundError):  # of an earlier start that came as far as this
-        for old in (run.tensorboard / "hparams").iterdir():
-            old.unlink()
-    write_hparams(run.tensorboard / "hparams", hparams=hparams, metrics=finals, run_name=config.name)
     score = float(validation[config.monitor.removeprefix("val_")])
     is_finite = math.isfinite(score)
+    _write_row(config, run, hparams, finals, has_failed=not is_finite)
     state: State = "stopped" if asking.is_stopped else "finished"
     return dataclasses.replace(
         asking.record,

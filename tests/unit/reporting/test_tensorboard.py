@@ -115,6 +115,18 @@ def test_a_run_is_a_session_of_its_name_with_typed_values(tmp_path: Path) -> Non
     assert {value.metadata.plugin_data.plugin_name for value in found.values()} == {"hparams"}
 
 
+def status(directory: Path) -> Any:
+    value = values(directory)["_hparams_/session_end_info"]
+    return plugin_data_pb2.HParamsPluginData.FromString(value.metadata.plugin_data.content).session_end_info.status
+
+
+def test_a_run_that_failed_is_a_row_that_says_so(tmp_path: Path) -> None:
+    write_hparams(tmp_path / "good", hparams={"a": 1}, metrics={}, run_name="good")
+    write_hparams(tmp_path / "bad", hparams={"a": 1}, metrics={}, run_name="bad", has_failed=True)
+    assert status(tmp_path / "good") == api_pb2.STATUS_SUCCESS
+    assert status(tmp_path / "bad") == api_pb2.STATUS_FAILURE
+
+
 def test_the_final_metrics_are_scalars(tmp_path: Path) -> None:
     write_hparams(tmp_path / "out", hparams={}, metrics={"test_loss": 0.25, "test_mae": float("nan")}, run_name="first")
     found = values(tmp_path / "out")

@@ -13,8 +13,9 @@ import pytest
 
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig, load_config
-from annlib.errors import StorageError
+from annlib.errors import ConfigError, DataError, StorageError
 from annlib.training.checkpoint import Progress
+from annlib.training.own_code import Origin
 from annlib.training.trial import TrialRecord, _Asking, read_record, run_trial
 from annlib.training.workload import Workload
 from annlib.workloads import find
@@ -175,6 +176,39 @@ def test_a_bug_is_recorded_with_its_kind(tmp_path: Path) -> None:
 
     record = run(configure(tmp_path), workload=dataclasses.replace(find("digits"), build_model=fail))
     assert (record.state, record.reason) == ("failed", "MemoryError('no room')")
+
+
+def rows(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Collects what is written to TensorBoard's table."""
+    written: list[dict[str, Any]] = []
+    monkeypatch.setattr("annlib.training.trial.write_hparams", lambda directory, **row: written.append(row))
+    return written
+
+
+@pytest.mark.parametrize(("rate", "has_failed"), [(0.01, False), (1e30, True)])
+def test_a_trial_is_a_row_of_its_search_also_where_it_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rate: float, has_failed: bool
+) -> None:
+    written = rows(monkeypatch)
+    # As the trials of a search are kept, whose names are the same in each search.
+    run(configure(tmp_path / "prices", learning_rate=rate, epochs=1))
+    assert [(row["run_name"], row["has_failed"]) for row in written] == [("prices/trial-001", has_failed)]
+    assert written[0]["hparams"] == {"learning_rate": rate}
+
+
+@pytest.mark.parametrize("error", [DataError("digits.csv does not exist."), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("is_own", [False, True])
+def test_a_file_that_is_missing_on_one_node_is_not_the_trials_failure(
+    tmp_path: Path, error: Exception, is_own: bool
+) -> None:
+    def fail(*arguments: Any) -> Any:
+        raise error
+
+    origin = Origin(reference="own.py:w", directory=str(tmp_path)) if is_own else None
+    workload = dataclasses.replace(find("digits"), load_data=fail, origin=origin)
+    with pytest.raises((DataError, OSError, ConfigError)):
+        run(configure(tmp_path), workload=workload)
+    assert read_record(RunDirectory(tmp_path / "trial-001")) is None
 
 
 def test_a_record_keeps_its_numbers() -> None:
