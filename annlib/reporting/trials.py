@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 # Fewer trials say nothing about seven hyperparameters.
 MIN_TRIALS_FOR_IMPORTANCE = 8
 _COLUMNS = 3
+# Of a smaller one, four digits after the point tell too little.
+_SMALL_SCORE = 0.001
 # A logarithmic axis that spans less has no room for its labels.
 _LEAST_LOGARITHMIC = 4
 _SHORT = {"global_batch_size": "batch", "learning_rate": "rate"}
@@ -49,10 +51,15 @@ def trials_table(trials: Sequence[Trial], metric: str) -> Table:
         table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
     table.add_column("configuration")
     for trial in trials:
-        score = "" if trial.score is None else f"{trial.score:.4f}"
+        score = "" if trial.score is None else show_score(trial.score)
         own = "the workload's own: " if trial.number == 0 else ""
         table.add_row(str(trial.number), trial.state, str(trial.epochs), score, own + summarize(trial.values))
     return table
+
+
+def show_score(score: float) -> str:
+    """Returns a score, or a difference of two, with four digits also where it is small."""
+    return f"{score:.4g}" if 0 < abs(score) < _SMALL_SCORE else f"{score:.4f}"
 
 
 def summarize(values: Mapping[str, int | float | str]) -> str:

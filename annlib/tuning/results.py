@@ -1,6 +1,7 @@
 """What a search leaves: the best configuration, the comparison with the workload's own, the table and the picture."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,11 @@ from rich.console import Console
 
 from annlib.artifacts import write_atomically
 from annlib.config import RunConfig
-from annlib.errors import AnnlibError, TrainingError
+from annlib.errors import AnnlibError, StorageError, TrainingError
 from annlib.evaluation import evaluate_run
 from annlib.loading import open_run
 from annlib.reporting.terminal import print_line
-from annlib.reporting.trials import Trial, plot_trials, trials_table
+from annlib.reporting.trials import Trial, plot_trials, show_score, trials_table
 from annlib.training.driver import output_to
 from annlib.training.trial import TrialRecord
 from annlib.tuning.definition import Search
@@ -23,24 +24,33 @@ from annlib.tuning.space import describe
 RESULTS_FILE = "results.json"
 NUM_SHOWN = 10
 # What belongs to a trial, not to its configuration.
-_PLACES = {"name", "storage", "data_dir"}
+_PLACES = {"name", "storage"}
+# What the reason of a trial holds whose loss or score is not finite.
+_NOT_FINITE = re.compile(r" became -?(nan|inf)")
 
 
 def best_of(records: Mapping[int, TrialRecord], search: Search) -> TrialRecord | None:
     """Returns the trial with the best score, of those that were trained to the end if there are any."""
-    ranked = _ranked(records, search)
-    return next((record for record in ranked if record.state == "finished"), ranked[0] if ranked else None)
+    return next(iter(_ranked(records, search)), None)
+
+
+def lost_trials(configs: Sequence[RunConfig], records: Mapping[int, TrialRecord]) -> list[int]:
+    """Returns the numbers of the trials that have not come to an end."""
+    return [number for number in range(len(configs)) if number not in records or not records[number].is_final]
 
 
 def _ranked(records: Mapping[int, TrialRecord], search: Search) -> list[TrialRecord]:
-    """Returns the trials that have a model and a score, the best first; of equal ones the earlier."""
+    """Returns the trials that have a model and a score, the best first; of equal ones the earlier.
+
+    Those that were stopped early come after all others, for their scores are those of fewer epochs.
+    """
     sign = -1.0 if search.larger_is_better else 1.0
     scored = [
-        (sign * record.score, record.number)
+        (record.state != "finished", sign * record.score, record.number)
         for record in records.values()
         if record.score is not None and record.is_final
     ]
-    return [records[number] for _, number in sorted(scored)]
+    return [records[number] for *_, number in sorted(scored)]
 
 
 def finish(
@@ -54,13 +64,14 @@ def finish(
 
     Raises:
         TrainingError: no trial has a score.
+        StorageError: a file cannot be written.
     """
     best = best_of(records, search)
     if best is None:
         raise TrainingError(_no_result(records))
     trials = _show_trials(search, configs, records, directory, console)
     values = configs[best.number].model_dump(mode="json", exclude=_PLACES)
-    write_atomically(directory / "best.yaml", yaml.safe_dump(values, sort_keys=False).encode())
+    _write(directory / "best.yaml", yaml.safe_dump(values, sort_keys=False))
     test = _known_tests(directory)
     found: dict[str, Any] = {
         "workload": search.workload.name,
@@ -71,12 +82,13 @@ def finish(
         "trials": [{**vars(records[trial.number]), "values": dict(trial.values)} for trial in trials],
     }
     # Before the models are evaluated, which may fail.
-    write_atomically(directory / RESULTS_FILE, json.dumps(found, indent=2).encode())
+    _write(directory / RESULTS_FILE, json.dumps(found, indent=2))
     own = records.get(0)
+    own = own if own is not None and own.is_final else None
     _print_comparison(search, "validation", best, best.score, None if own is None else own.score, console)
     print_line(console, f"the best configuration, for jobs/train.py --config: {search.config.location}/best.yaml")
     found["test"] = _test_metrics(directory, configs, {0: own, best.number: best}, test, console)
-    write_atomically(directory / RESULTS_FILE, json.dumps(found, indent=2).encode())
+    _write(directory / RESULTS_FILE, json.dumps(found, indent=2))
     name = search.config.monitor.removeprefix("val_")
     on_test = {number: found["test"].get(str(number), {}).get(name) for number in (best.number, 0)}
     _print_comparison(search, "test", best, on_test[best.number], on_test[0], console)
@@ -111,25 +123,40 @@ def _show_trials(
         logarithmic=[name for name, distribution in search.space.items() if distribution.kind.startswith("log_")],
         title=f"{search.workload.name}: {len(trials)} trials of {search.config.name}",
     )
-    lost = [number for number, record in records.items() if not record.is_final]
+    lost = lost_trials(configs, records)
     if lost:
         print_line(
             console,
-            f"{len(lost)} trials were lost with their process; the same command with --name {search.config.name} tries "
-            "them again",
+            f"{len(lost)} of {len(configs)} trials were lost with their process; the same command with --name "
+            f"{search.config.name} tries them again",
         )
     return trials
 
 
 def _no_result(records: Mapping[int, TrialRecord]) -> str:
-    reason = "none that ended"
+    reason, advice = "none that ended.", "Start the same command again: it goes on."
     if records:
         first = records[min(records)]
-        reason = f"of trial {first.number}: {first.reason}"
+        reason = f"of trial {first.number}: {first.reason.rstrip('.')}."
+        if _NOT_FINITE.search(first.reason):
+            advice = "Give a --space with smaller learning rates, or correct the data, and another --name."
+        elif first.is_final:
+            advice = "Correct what it tells, and give another --name."
+        else:
+            advice = "Correct what it tells, and start the same command again: it goes on."
     return (
-        f"all {len(records)} trials failed: expected one at the least with a finite loss, received {reason} "
-        "Give a --space with smaller learning rates, or correct the data, and another --name."
+        f"all {len(records)} trials failed: expected one at the least with a finite score, received {reason} {advice}"
     )
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise StorageError(
+            f"{path} cannot be written: expected a writable directory with room, received {error.strerror or error}. "
+            "Give it room, and start the same command again: it trains nothing anew."
+        ) from None
 
 
 def _known_tests(directory: Path) -> dict[str, dict[str, float]]:
@@ -173,13 +200,13 @@ def _print_comparison(
     """Prints the metric of the best trial on a split, where it has one, beside that of the workload's own."""
     if found is None:
         return
-    line = f"{split}: {search.config.monitor.removeprefix('val_')} {found:.4f} (trial {best.number})"
+    line = f"{split}: {search.config.monitor.removeprefix('val_')} {show_score(found)} (trial {best.number})"
     if best.number == 0:
         line += ": no trial is better than the workload's own configuration"
     elif before is not None:
         gain = found - before if search.larger_is_better else before - found
-        word = "better" if gain > 0 else "worse"
-        line += f", the workload's own configuration {before:.4f}: {word} by {abs(gain):.4f}"
+        change = f"{'better' if gain > 0 else 'worse'} by {show_score(abs(gain))}" if gain else "the same"
+        line += f", the workload's own configuration {show_score(before)}: {change}"
     else:
         line += "; the workload's own configuration gave no result"
     print_line(console, line)

@@ -19,7 +19,7 @@ from annlib.data import Dataset
 from annlib.errors import ConfigError, StorageError
 from annlib.loading import import_keras
 from annlib.reporting.terminal import print_line
-from annlib.reporting.trials import summarize
+from annlib.reporting.trials import show_score, summarize
 from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
 from annlib.training.run_storage import open_run_storage
 from annlib.training.trial import TrialRecord
@@ -40,7 +40,8 @@ def tune(search: Search, *, console: Console) -> int:
             given, for what others print to `sys.stdout` meanwhile goes to the log.
 
     Returns:
-        The exit code: 0; 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, when checkpoints were left.
+        The exit code: 0; 1 where trials were lost with their process; 130 after Ctrl-C, 143 after SIGTERM and 129 after
+        SIGHUP, when checkpoints were left.
 
     Raises:
         AnnlibError: the name is taken or the cluster too small, before anything was written; or no trial gave a result.
@@ -64,7 +65,7 @@ def tune(search: Search, *, console: Console) -> int:
                 return _interrupted(search, configs, records, received, console)
         results.finish(search, configs, records, directory, console)
         print_line(console, config.location)
-    return 0
+    return 1 if results.lost_trials(configs, records) else 0
 
 
 def _check_directory(directory: Path, search: Search) -> None:
@@ -198,7 +199,7 @@ def _line(record: TrialRecord, configs: list[RunConfig], search: Search, count: 
     what = summarize(describe(configs[record.number], search.space))
     if record.number == 0:
         what = f"the workload's own: {what}"
-    score = f"{record.score:.4f}" if record.score is not None else record.reason
+    score = show_score(record.score) if record.score is not None and record.is_final else record.reason
     epochs = f"{record.epochs} epoch{'' if record.epochs == 1 else 's'}"
     return f"[{count}/{len(configs)}] trial {record.number} {record.state} after {epochs}  {score}  {what}"
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import io
 import json
 import math
@@ -163,7 +164,7 @@ def test_scores_that_are_not_finite_neither_end_nor_decide_a_search(
 
 
 def test_a_search_does_not_go_on_with_other_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    search = make(tmp_path)
+    search = make(tmp_path, num_trials=1)
     directory = started(tmp_path)
     with pytest.raises(ConfigError, match=r"search\.yaml was made with other data: .* another --name"):
         searched(monkeypatch, search, record(0, 0.5))
@@ -173,6 +174,22 @@ def test_a_search_does_not_go_on_with_other_data(tmp_path: Path, monkeypatch: py
     fingerprint = yaml.safe_load((directory / "search.yaml").read_text())["data_fingerprint"]
     assert fingerprint == find("digits").load(search.config).fingerprint
     assert searched(monkeypatch, search, record(0, 0.5))[0] == 0
+
+
+def test_lost_trials_are_no_success_and_their_scores_are_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = make(tmp_path)
+    others = [record(1, 0.75), record(2, 0.25)]
+    code, text = searched(monkeypatch, search, record(0, 0.5, "lost"), *others, record(3, None, "failed"))
+    assert code == 1
+    assert "1 of 4 trials were lost" in text
+    assert "trial 0 lost after 3 epochs  the loss became nan.  the workload's own" in text
+    assert "0.7500 (trial 1); the workload's own configuration gave no result" in text
+    # One of which nothing was heard.
+    code, text = searched(monkeypatch, search, record(0, 0.5), *others)
+    assert (code, "1 of 4 trials were lost" in text) == (1, True)
+    assert searched(monkeypatch, search, record(0, 0.5), *others, record(3, None, "failed"))[0] == 0
 
 
 def finish(search: Search, records: dict[int, TrialRecord], test: dict[str, dict[str, float]]) -> str:
@@ -232,6 +249,56 @@ def test_a_workload_whose_own_configuration_fails_has_nothing_to_compare(tmp_pat
     records = by_number(record(0, None, "failed"), record(1, 0.25))
     text = finish(make(tmp_path), records, {"1": {"sparse_categorical_accuracy": 0.5}})
     assert "the workload's own configuration gave no result" in text
+
+
+def test_the_table_has_the_trials_that_were_trained_to_the_end_first(tmp_path: Path) -> None:
+    records = by_number(record(0, 0.5), record(1, 0.75, "stopped"), record(2, 0.25))
+    text = finish(make(tmp_path), records, {"0": {"sparse_categorical_accuracy": 0.5}})
+    rows = [line for line in text.splitlines() if "finished" in line or "stopped" in line]
+    assert [row.split()[1] for row in rows] == ["0", "2", "1"]
+
+
+def test_equal_and_small_scores_are_told_apart(tmp_path: Path) -> None:
+    test = {"0": {"loss": 0.5}, "1": {"loss": 0.5}}
+    text = finish(make(tmp_path, "diabetes"), by_number(record(0, 0.00025), record(1, 0.000125)), test)
+    assert "loss 0.000125 (trial 1), the workload's own configuration 0.00025: better by 0.000125" in text
+    assert "test: loss 0.5000 (trial 1), the workload's own configuration 0.5000: the same" in text
+
+
+def test_the_best_configuration_keeps_where_the_data_is(tmp_path: Path) -> None:
+    search = make(tmp_path, data_dir=tmp_path)
+    finish(search, by_number(record(0, 0.5)), {"0": {}})
+    assert yaml.safe_load((search.config.run_path / "best.yaml").read_text())["data_dir"] == str(tmp_path)
+
+
+def test_a_full_disk_in_the_end_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(results, "write_atomically", fail)
+    with pytest.raises(StorageError, match=r"best\.yaml cannot be written: .* No space left on device"):
+        finish(make(tmp_path), by_number(record(0, 0.5)), {})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"test": 1}'])
+def test_results_that_are_damaged_are_written_again(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results.json").write_text(content)
+    assert results._known_tests(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("reason", "state", "advice"),
+    [
+        ("the loss became nan in epoch 1.", "failed", "smaller learning rates"),
+        ("val_f1 became inf.", "failed", "smaller learning rates"),
+        ("MemoryError('no room')", "failed", r"MemoryError\('no room'\)\. Correct what it tells, and give another"),
+        ("annlib.errors.DataError: no file.", "lost", r"no file\. Correct what it tells, and start the same command"),
+    ],
+)
+def test_the_advice_fits_the_reason(tmp_path: Path, reason: str, state: Any, advice: str) -> None:
+    failed = dataclasses.replace(record(0, None, state), reason=reason)
+    with pytest.raises(TrainingError, match=advice):
+        finish(make(tmp_path), by_number(failed), {})
 
 
 def test_no_result_at_all_is_one_error(tmp_path: Path) -> None:
