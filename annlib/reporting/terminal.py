@@ -52,13 +52,13 @@ class RunDisplay:
     def show(self, row: Mapping[str, Any]) -> None:
         """Shows one row of the history."""
         epoch = int(row["epoch"])
-        parts = [f"loss {number_text(row['loss'])}"]
+        parts = [f"loss {number_text(float(row['loss']))}"]
         # Of a model of the user's own, whose metrics nobody named, those that its history has.
         names = [f"val_{name}" for name in self._metrics] + [name for name in row if name.startswith("val_")]
         shown = [name for name in names if name in row and name != "val_loss"]
         for name in ("val_loss", *shown[:1]):
             if name in row:
-                parts.append(f"{name} {number_text(row[name])}")
+                parts.append(f"{name} {number_text(float(row[name]))}")
         parts.append(f"{float(row['samples_per_s']):,.0f} samples/s")
         line = "  ".join(parts)
         if self._progress is not None:
@@ -85,5 +85,5 @@ def metrics_table(metrics: Mapping[str, Mapping[str, float]]) -> Table:
     names = list(next(iter(metrics.values())))
     table = Table("split", *map(escape, names))
     for split, values in metrics.items():
-        table.add_row(split, *(number_text(values[name]) for name in names))
+        table.add_row(split, *(number_text(float(values[name])) for name in names))
     return table
