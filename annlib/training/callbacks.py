@@ -12,7 +12,7 @@ from annlib.training import callback_state, checkpoint
 from annlib.training.context import WorkerContext
 from annlib.training.engine import metric_state, set_metric_state
 from annlib.training.engine.collectives import sum_over_replicas
-from annlib.training.engine.session import current_learning_rate
+from annlib.training.engine.optimizers import current_learning_rate
 from annlib.training.storage_patience import RETRY_S, StoragePatience
 
 # A reader of history.csv sees an epoch this much later at most; epochs of milliseconds are not slowed by the file.

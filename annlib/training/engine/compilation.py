@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 # to 0.4 ms (784-300-100-10) a step on a CPU core: below about this many steps the compilation costs more than it gains.
 XLA_BREAK_EVEN_STEPS = 2500
 
+# Functions that one program keeps, for data of as many shapes: the graph of a small model takes 5 MB.
+SIGNATURES_KEPT = 4
+
 # XLA's CPU code for these is slower than the kernels of the plain graph.
 _SLOW_IN_XLA_ON_CPU = (
     keras.layers.Conv1D,
@@ -75,23 +78,47 @@ def _choose(model: keras.Model, num_steps: int) -> Compilation:
     return Compilation(mode="xla", reason=f"{num_steps} steps repay XLA's compilation")
 
 
+class Recent:
+    """Keeps what was made for the keys that were asked for last, and lets go of the rest.
+
+    Args:
+        size: how many to keep, at least 1.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: dict[Any, Any] = {}
+
+    def get(self, key: Any, make: Callable[[], Any]) -> Any:
+        """Returns what is kept for the key, or makes it."""
+        value = self._kept.pop(key) if key in self._kept else make()
+        self._kept[key] = value
+        while len(self._kept) > self._size:
+            del self._kept[next(iter(self._kept))]
+        return value
+
+
 class Compiled:
     """A function as XLA or a plain graph runs it, or Python."""
 
     def __init__(self, function: Callable[..., tf.Tensor], compilation: Compilation) -> None:
-        self._plain: Any = function if compilation.mode == "eager" else tf.function(function, autograph=False)
-        is_xla = compilation.mode == "xla"
-        self._compiled = tf.function(function, jit_compile=True, autograph=False) if is_xla else self._plain
+        self._function = function
+        self._mode = compilation.mode
+        self._traced = Recent(SIGNATURES_KEPT)
 
     def for_types(self, *arguments: Any) -> Callable[..., tf.Tensor]:
         """Returns the function for arguments of these types, which are tensors or specifications of tensors.
 
         TensorFlow would look it up on every call, which takes longer than a hundred steps of a small model.
         """
-        function = self._compiled
-        if hasattr(function, "get_concrete_function"):
-            function = function.get_concrete_function(*arguments)
+        if self._mode == "eager":
+            return self._function
+        types = keras.tree.map_structure(lambda t: None if t is None else tf.TensorSpec(t.shape, t.dtype), arguments)
+        found: Callable[..., tf.Tensor] = self._traced.get(repr(types), lambda: self._trace(types))
+        return found
 
+    def _trace(self, types: Any) -> Callable[..., tf.Tensor]:
+        function = self._concrete(types)
         has_run = False
 
         def call(*values: Any) -> tf.Tensor:
@@ -99,7 +126,7 @@ class Compiled:
             try:
                 result = function(*values)
             except tf.errors.OpError as error:
-                if has_run or self._compiled is self._plain:
+                if has_run or self._mode == "graph":
                     raise
                 # XLA compiles before any step runs, and writes the variables after the last one, so that starting over
                 # as a plain graph is safe.
@@ -108,13 +135,18 @@ class Compiled:
                 if "unsupported operations" not in reason:
                     # What is wrong may be a file of compiled functions; which one, nobody says.
                     compilation_cache.clear()
-                self._compiled = self._plain
-                function = self._plain.get_concrete_function(*arguments)
+                self._mode = "graph"
+                function = self._concrete(types)
                 result = function(*values)
             has_run = True
             return result
 
         return call
+
+    def _concrete(self, types: Any) -> Any:
+        # A `tf.function` of its own: one for all of them would keep each of their graphs.
+        function = tf.function(self._function, jit_compile=self._mode == "xla" or None, autograph=False)
+        return function.get_concrete_function(*types)
 
 
 def has_gpu() -> bool:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from annlib.training.engine.arrays import Tensors, as_keras, types_of_rows
 from annlib.training.engine.compilation import has_gpu, overrides
+from annlib.training.engine.optimizers import gradients_already_reduced
 from annlib.training.engine.packed_logs import flat
 
 # What TensorFlow's kernels take rows of on a GPU. All data of another type, such as uint8, would travel to the CPU for
@@ -43,7 +44,10 @@ class LocalStep:
 
     def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int | tf.Tensor) -> None:
         """Runs the batch of `size` rows that starts at `start` of the order `rows`."""
-        logs = self._step(as_keras(take_rows(data, rows, start, size)))
+        batch = as_keras(take_rows(data, rows, start, size))
+        # There are no other replicas; TensorFlow would keep the graph of every sum over one for good.
+        with gradients_already_reduced(self._model.optimizer):
+            logs = self._step(batch)
         if self._last_logs is not None:
             for name, value in flat(logs).items():
                 self._last_logs[name].assign(value)

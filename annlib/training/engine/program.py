@@ -13,7 +13,14 @@ import keras
 import tensorflow as tf
 
 from annlib.training.engine.arrays import Tensors, as_keras, num_rows, types_of_rows
-from annlib.training.engine.compilation import Compilation, Compiled, choose_compilation, is_distributed, overrides
+from annlib.training.engine.compilation import (
+    Compilation,
+    Compiled,
+    Recent,
+    choose_compilation,
+    is_distributed,
+    overrides,
+)
 from annlib.training.engine.local import LocalStep, trace_step
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.packed_logs import Logs, PackedLogs
@@ -21,6 +28,8 @@ from annlib.training.engine.replicated import ReplicatedStep
 from annlib.training.engine.steps import Step, run_any_number, run_steps
 
 Data = tuple[Tensors, ...]
+# Programs that one model keeps, for as many batch sizes and kinds of calls.
+PROGRAMS_KEPT = 8
 
 
 class Run(Protocol):
@@ -267,13 +276,11 @@ def evaluation_program(model: keras.Model, batch_size: int, *, num_steps: int) -
 
 def cached(model: keras.Model, key: tuple[Any, ...], create: Any) -> Any:
     """Keeps what was compiled for a model with the model, until it is compiled by Keras again."""
-    # `compile` makes a new loss tracker every time, so it tells one compilation from the next. The dict is reached
+    # `compile` makes a new loss tracker every time, so it tells one compilation from the next. The pair is reached
     # through `vars`, for Keras would track an attribute as part of the model's state.
     tracker = getattr(model, "_loss_tracker", None)
     known_tracker, programs = vars(model).get("_annlib_programs", (None, None))
     if programs is None or known_tracker is not tracker:
-        programs = {}
+        programs = Recent(PROGRAMS_KEPT)
         vars(model)["_annlib_programs"] = (tracker, programs)
-    if key not in programs:
-        programs[key] = create()
-    return programs[key]
+    return programs.get(key, create)

@@ -20,6 +20,7 @@ from annlib.training.engine.batching import common_reduction
 from annlib.training.engine.collectives import all_reduce
 from annlib.training.engine.compilation import overrides
 from annlib.training.engine.local import take_rows
+from annlib.training.engine.optimizers import gradients_already_reduced, inner_optimizers
 from annlib.training.engine.options import StepOptions
 
 _DEFAULT_OPTIONS = StepOptions()
@@ -50,13 +51,14 @@ class ReplicatedStep:
                 f"{type(model).__name__} has a {name} of its own: expected the standard one under a distribution "
                 "strategy, where annlib splits the step between the workers. Train it in one process (--num-workers 0)."
             )
-        if training and model.optimizer.gradient_accumulation_steps:
+        optimizers = inner_optimizers(model.optimizer) if training else []
+        if accumulating := [each for each in optimizers if each.gradient_accumulation_steps]:
             raise ConfigError(
                 "the optimizer has "
-                f"gradient_accumulation_steps={model.optimizer.gradient_accumulation_steps}: expected None under a "
+                f"gradient_accumulation_steps={accumulating[0].gradient_accumulation_steps}: expected None under a "
                 "distribution strategy, where Keras cannot apply it. Use a larger global batch instead."
             )
-        if training and getattr(inner_optimizer(model.optimizer), "ema_overwrite_frequency", None):
+        if any(getattr(each, "ema_overwrite_frequency", None) for each in optimizers):
             raise ConfigError(
                 "the optimizer has an ema_overwrite_frequency: expected None under a distribution strategy, where "
                 "Keras cannot apply it. Leave it out, or train in one process (--num-workers 0)."
@@ -82,7 +84,7 @@ class ReplicatedStep:
 
     def run(self, data: tuple[Tensors, ...], rows: tf.Tensor | None, start: tf.Tensor, size: int) -> None:
         """Runs the global batch of `size` rows that starts at `start` of the order `rows`."""
-        with _gradients_already_reduced(self._model.optimizer), _normalized_as_one_batch(self._model):
+        with gradients_already_reduced(self._model.optimizer), _normalized_as_one_batch(self._model):
             state = self._strategy.run(self._replica_step, args=(data, rows, start, size))
         for variable, value in zip(self._state, state, strict=True):
             self._strategy.extended.update(variable.value, lambda v, new: v.assign(new), args=(value,))
@@ -94,8 +96,8 @@ class ReplicatedStep:
 
     def _synchronize(self) -> bool:
         """Averages what the replicas have learnt, each on its rows."""
-        optimizer = inner_optimizer(self._model.optimizer)
-        same = [optimizer.iterations, optimizer._learning_rate]
+        optimizers = [self._model.optimizer, *inner_optimizers(self._model.optimizer)]
+        same = [part for each in optimizers for part in (each.iterations, each._learning_rate)]
         slots = [v for v in self._model.optimizer.variables if not any(v is other for other in same)]
         averaged = [
             v for v in self._model.trainable_variables + self._state + slots if tf.as_dtype(v.dtype).is_floating
@@ -277,22 +279,6 @@ class ReplicatedStep:
         for i, value in zip(averaged, statistics, strict=True):
             updates[i] = value
         return [_spread_seed(v, new, -replica) for v, new in zip(self._state, updates, strict=True)]
-
-
-def inner_optimizer(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns the optimizer that updates the weights, also of one that scales the loss of mixed_float16."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
-@contextlib.contextmanager
-def _gradients_already_reduced(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
-    """Keeps a Keras optimizer, which reduces gradients in a replica context by itself, from doing it again."""
-    optimizer = inner_optimizer(optimizer)
-    optimizer._all_reduce_sum_gradients = list
-    try:
-        yield
-    finally:
-        del optimizer._all_reduce_sum_gradients
 
 
 @contextlib.contextmanager

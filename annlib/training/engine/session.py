@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from annlib.errors import NonFiniteLossError
 from annlib.training.engine.ahead import EpochsAhead
@@ -22,10 +21,10 @@ from annlib.training.engine.hooks import (
     read_logs_alone,
     with_test_hooks,
 )
+from annlib.training.engine.optimizers import current_learning_rate, inner_optimizers
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.packed_logs import Logs
 from annlib.training.engine.program import Data, build, evaluation_program, training_program
-from annlib.training.engine.replicated import inner_optimizer
 from annlib.training.engine.sources import Source, StreamedData, bind_evaluation, num_samples
 
 # Python (progress, callbacks, Ctrl-C) is met about this often within a long epoch.
@@ -136,7 +135,7 @@ class Session:
         num_next = self._num_epochs_at_once(last_epoch - epoch - num_epochs)
         if num_next > 1:
             ahead.start(epoch + num_epochs, num_next)
-        rate = self._learning_rate() if ahead.can_go_back else None
+        rates = self._learning_rates()
         compare_without_tensorflow(self._callbacks)
         logs: Logs = {}
         for offset, (logs, validation_logs) in enumerate(block.results.result()):
@@ -145,18 +144,19 @@ class Session:
             self._callbacks.on_train_batch_begin(0)
             self._callbacks.on_train_batch_end(self.num_steps - 1, logs)
             logs = self._end_epoch(epoch + offset, logs, functools.partial(dict, validation_logs))
-            if ahead.can_go_back and (self.model.stop_training or self._learning_rate() != rate):
-                rate = self._learning_rate()
+            if ahead.can_go_back and (self.model.stop_training or self._learning_rates() != rates):
+                rates = self._learning_rates()
                 ahead.go_back(block, offset + 1)
-                if rate is not None:
-                    self.model.optimizer.learning_rate = rate
+                for optimizer, rate in zip(inner_optimizers(self.model.optimizer), rates, strict=True):
+                    if rate is not None:
+                        optimizer.learning_rate = rate
                 return offset + 1, logs
         return num_epochs, logs
 
-    def _learning_rate(self) -> float | None:
-        """Returns the learning rate that callbacks can change; None where a schedule decides."""
-        rate = inner_optimizer(self.model.optimizer)._learning_rate
-        return float(rate.numpy()) if isinstance(rate, keras.Variable) else None
+    def _learning_rates(self) -> tuple[float | None, ...]:
+        """Returns the learning rate of each optimizer that callbacks can change; None where a schedule decides."""
+        rates = [optimizer._learning_rate for optimizer in inner_optimizers(self.model.optimizer)]
+        return tuple(float(rate.numpy()) if isinstance(rate, keras.Variable) else None for rate in rates)
 
     def _run_epoch(self, epoch: int, first: int) -> Logs:
         """Runs one epoch from the step `first` on, in chunks; returns its logs."""
@@ -235,8 +235,3 @@ def _bind_evaluation(
     model: keras.Model, validation: Data | StreamedData, batch_size: int, num_steps: int
 ) -> Callable[[], Logs]:
     return bind_evaluation(evaluation_program(model, batch_size, num_steps=num_steps), validation, batch_size)
-
-
-def current_learning_rate(optimizer: keras.optimizers.Optimizer) -> float:
-    """Returns the learning rate of the next step, also of a schedule and under a distribution strategy."""
-    return float(tf.convert_to_tensor(optimizer.learning_rate).numpy())

@@ -398,6 +398,34 @@ def test_a_loss_that_is_scaled_goes_back_as_well(monkeypatch: pytest.MonkeyPatch
     assert_same(ours, theirs)
 
 
+def of_two_optimizers(learning_rate: float = 0.1) -> keras.Model:
+    found = model_of()
+    parts = keras.optimizers.OptimizerMap(keras.optimizers.SGD(learning_rate, name="rest"))
+    parts[f"{found.layers[-1].name}/.*"] = keras.optimizers.Adam(0.02, name="last")
+    found.compile(optimizer=keras.optimizers.MultiOptimizer(parts), loss="binary_crossentropy")
+    return found
+
+
+@pytest.mark.parametrize(("stop_after", "reduce_after"), [(100, 5), (9, 3)])
+def test_several_optimizers_go_back_as_well(
+    monkeypatch: pytest.MonkeyPatch, stop_after: int, reduce_after: int
+) -> None:
+    monkeypatch.setattr(session, "CHUNK_S", 60.0)
+    monkeypatch.setattr(orders, "MAX_EPOCHS_AT_ONCE", 4)
+    arguments = {"epochs": 16, "validation_data": (X[:50], Y[:50])}
+    sizes = num_epochs_of_calls(monkeypatch)
+    ours = train(of_two_optimizers(), callbacks=reacting(stop_after, reduce_after), **arguments)
+    assert max(sizes) > 1
+    theirs = keras_train(of_two_optimizers(), callbacks=reacting(stop_after, reduce_after), **arguments)
+    assert ours.epoch == theirs.epoch
+    assert_same(ours, theirs)
+
+
+def test_a_loss_of_several_optimizers_that_is_not_finite_names_the_first_rate() -> None:
+    with pytest.raises(NonFiniteLossError, match=r"learning rate 0\.02"):
+        annlib.fit(of_two_optimizers(), X * np.nan, Y, verbose=0)
+
+
 def test_the_best_weights_are_those_of_their_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session, "CHUNK_S", 60.0)
     arguments = {"epochs": 12, "validation_data": (X[:50], 1 - Y[:50])}

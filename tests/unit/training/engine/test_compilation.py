@@ -1,7 +1,13 @@
+import gc
+
+import keras
+import numpy as np
 import pytest
 import tensorflow as tf
 
+import annlib
 from annlib import compilation_cache
+from annlib.training.engine import compilation
 from annlib.training.engine.compilation import Compilation, Compiled
 
 
@@ -22,3 +28,19 @@ def test_what_xla_does_not_have_runs_as_a_plain_graph_and_the_cache_stays(
         "XLA does not run this model, the plain graph takes over"
     ]
     assert not cleared
+
+
+def num_graphs_of_training() -> int:
+    gc.collect()
+    graphs = [found for found in gc.get_objects() if isinstance(found, tf.Graph)]
+    return sum(getattr(graph, "name", "").startswith("_run_epochs") for graph in graphs)
+
+
+def test_graphs_for_other_numbers_of_rows_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compilation, "SIGNATURES_KEPT", 2)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("adam", "mse", metrics=["mae"])
+    before = num_graphs_of_training()
+    for rows in range(10, 15):
+        annlib.fit(model, np.ones((rows, 1)), np.ones((rows, 1)), verbose=0)
+    assert num_graphs_of_training() - before == 2

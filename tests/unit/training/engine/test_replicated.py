@@ -75,3 +75,32 @@ def test_losses_that_replicas_cannot_put_together_are_one_line(
     y = np.ones((4, 1), np.float32)
     with pytest.raises(ConfigError, match=message):
         annlib.fit(model, np.ones((4, 2), np.float32), [y, y], sample_weight=weights, verbose=0)
+
+
+@pytest.mark.parametrize("sync_every", [1, 2])
+def test_several_optimizers_train_as_in_keras(sync_every: int) -> None:
+    x = np.random.default_rng(1).normal(size=(20, 2)).astype("float32")
+    y = x.sum(axis=1, keepdims=True)
+
+    def build() -> keras.Model:
+        keras.utils.set_random_seed(1)
+        model = keras.Sequential([keras.Input((2,)), layers.Dense(3, name="first"), layers.Dense(1)])
+        parts = keras.optimizers.OptimizerMap(keras.optimizers.SGD(0.05), {"first/.*": keras.optimizers.Adam(0.02)})
+        model.compile(keras.optimizers.MultiOptimizer(parts), "mse")
+        return model
+
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = build()
+    arguments = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
+    ours = annlib.fit(model, x, y, **arguments, options=annlib.StepOptions(sync_every=sync_every)).history["loss"]
+    np.testing.assert_allclose(ours, build().fit(x, y, **arguments).history["loss"], rtol=1e-5)
+
+
+def test_an_optimizer_among_several_that_accumulates_is_one_line() -> None:
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = keras.Sequential([keras.Input((2,)), layers.Dense(1)])
+        adam = keras.optimizers.Adam(gradient_accumulation_steps=2)
+        parts = keras.optimizers.OptimizerMap(keras.optimizers.SGD(), {".*/bias": adam})
+        model.compile(keras.optimizers.MultiOptimizer(parts), "mse")
+    with pytest.raises(ConfigError, match="the optimizer has gradient_accumulation_steps=2"):
+        annlib.fit(model, np.ones((4, 2), np.float32), np.ones((4, 1), np.float32), verbose=0)
