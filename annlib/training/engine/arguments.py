@@ -27,6 +27,16 @@ def check_compiled(model: keras.Model) -> None:
         raise ConfigError(f"{model.name} is not compiled: expected a loss and an optimizer. Call model.compile first.")
 
 
+def check_no_step_limit() -> None:
+    """Raises ConfigError where Keras is told to cut epochs short, which a whole epoch in one call does not know."""
+    limit = keras.config.max_steps_per_epoch()
+    if limit:
+        raise ConfigError(
+            f"keras.config.max_steps_per_epoch is {limit}: expected none, for annlib runs all steps of an epoch. Call "
+            "keras.config.set_max_steps_per_epoch(None), and pass fewer rows."
+        )
+
+
 def check_targets(model: keras.Model, data: tuple[Any, ...]) -> None:
     """Raises DataError where Keras' own step computes a loss of targets, and there are none."""
     if len(data) > 1 or model._compile_loss is None:
@@ -68,7 +78,6 @@ def callback_list(
         if not model.distribute_strategy.extended.should_checkpoint:
             callbacks = [callback for callback in callbacks if not isinstance(callback, _WRITERS)]
             verbose = 0
-    verbose = 1 if verbose == "auto" else verbose
     return keras.callbacks.CallbackList(
         callbacks,
         add_history=add_history,

@@ -32,28 +32,50 @@ def evaluation_batch_size(model: keras.Model, batch_size: int) -> int:
     return int(max(batch_size, min(PREDICT_BATCH_SIZE, _VALUES_OF_A_BATCH // widest)))
 
 
+def predict_batch_size(model: keras.Model) -> int:
+    """Returns how many rows to predict at once where the user did not say: 32, as Keras, where others may change it."""
+    try:
+        if not overrides(model, keras.Model, "predict_step") and _layers_go_row_by_row(model):
+            return PREDICT_BATCH_SIZE
+    except (AttributeError, ValueError):
+        # A subclassed model, whose layers may be called in any way.
+        pass
+    return 32
+
+
 def _counts_row_by_row(model: keras.Model) -> bool:
     """Tells whether loss and metrics are means over the rows for sure, however those are put into batches."""
     if overrides(model, keras.Model, "test_step"):
         return False
     compiled_loss, compiled_metrics = model._compile_loss, model._compile_metrics
-    layers = model._flatten_layers(include_self=False)
     losses = [] if compiled_loss is None else [keras.losses.get(loss) for loss in _flat(compiled_loss._user_loss)]
     metrics = []
     if compiled_metrics is not None:
         metrics = _flat((compiled_metrics._user_metrics, compiled_metrics._user_weighted_metrics))
-    models = [model, *(layer for layer in layers if isinstance(layer, keras.Model))]
-    # Operations such as a matrix product with another input, which are no layers, may do anything.
-    operations = [operation for each in models for operation in getattr(each, "operations", ())]
     return (
-        all(_is_known(part) for part in (*layers, *losses, *metrics))
-        and all(isinstance(operation, keras.Layer) for operation in operations)
-        and all(_goes_row_by_row(layer) for layer in layers)
+        all(_is_known(part) for part in (*losses, *metrics))
+        and _layers_go_row_by_row(model)
         # Keras takes the mean of a metric along the last axis, which is that of the rows here.
         and all(len(output.shape) > 1 for output in keras.tree.flatten(model.outputs))
         and not any(_mixes_rows(loss) for loss in losses)
         and not any(_goes_along_the_rows(part) for part in (*losses, *metrics))
         and all(getattr(loss, "reduction", "mean") in _MEANS for loss in losses)
+    )
+
+
+def _layers_go_row_by_row(model: keras.Model) -> bool:
+    """Tells whether a model does the same with a row for sure, whatever the others of its batch are."""
+    layers = model._flatten_layers(include_self=False)
+    models = [model, *(layer for layer in layers if isinstance(layer, keras.Model))]
+    # Operations such as a matrix product with another input, which are no layers, may do anything.
+    operations = [operation for each in models for operation in getattr(each, "operations", ())]
+    return (
+        _is_known(type(model).call)
+        and all(_is_known(layer) for layer in layers)
+        and all(isinstance(operation, keras.Layer) for operation in operations)
+        and all(_goes_row_by_row(layer) for layer in layers)
+        # Of a batch whose size is given.
+        and all(tensor.shape[0] is None for tensor in keras.tree.flatten(model.inputs))
     )
 
 
@@ -65,6 +87,7 @@ def _goes_row_by_row(layer: keras.Layer) -> bool:
     rank = len(keras.tree.flatten(layer.output)[0].shape)
     return not (
         has_mask
+        or getattr(layer, "stateful", False)
         or layer.activity_regularizer is not None
         or isinstance(layer, keras.layers.Lambda)
         or not all(_is_known(activation) for activation in activations if activation is not None)

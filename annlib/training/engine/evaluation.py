@@ -8,9 +8,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from annlib.training.engine.arguments import callback_list, check_compiled, check_integer, check_targets
+from annlib.training.engine.arguments import (
+    callback_list,
+    check_compiled,
+    check_integer,
+    check_no_step_limit,
+    check_targets,
+)
 from annlib.training.engine.arrays import as_dataset, as_keras, num_rows, with_texts
-from annlib.training.engine.batching import PREDICT_BATCH_SIZE
+from annlib.training.engine.batching import predict_batch_size
 from annlib.training.engine.hooks import with_test_hooks
 from annlib.training.engine.program import build, cached, evaluation_program
 from annlib.training.engine.sources import StreamedData, bind_evaluation, num_samples, only_streamed
@@ -47,6 +53,7 @@ def evaluate(
         DataError: the arrays do not fit together.
     """
     check_compiled(model)
+    check_no_step_limit()
     batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
     data = only_streamed(x, y=y, sample_weight=sample_weight) or as_dataset(with_texts(model, x), y, sample_weight)
     num_steps = math.ceil(num_samples(data) / batch_size)
@@ -66,7 +73,8 @@ def predict(model: keras.Model, x: Any, batch_size: int | None = None, verbose: 
     Args:
         model: a Keras 3 model, compiled or not.
         x: inputs, as for `fit`.
-        batch_size: samples of a batch, 1 or more; 1024 when None, for the result does not depend on it.
+        batch_size: samples of a batch, 1 or more. When None, 1,024 where all layers are Keras' own and go row by row,
+            so that the result does not depend on it, else 32.
         verbose: taken for the scripts of Keras that give it; nothing is shown.
 
     Returns:
@@ -76,15 +84,18 @@ def predict(model: keras.Model, x: Any, batch_size: int | None = None, verbose: 
         ConfigError: batch_size is out of range.
         DataError: x holds no arrays of equal length.
     """
-    batch_size = check_integer("batch_size", PREDICT_BATCH_SIZE if batch_size is None else batch_size, minimum=1)
+    check_no_step_limit()
+    batch_size = check_integer("batch_size", predict_batch_size(model) if batch_size is None else batch_size, minimum=1)
     data = as_dataset(with_texts(model, x))
     # Of two ranks, one function would be compiled for shapes of which nothing is known.
     ranks = tuple(len(tensor.shape) for tensor in keras.tree.flatten(data))
-    forward = cached(
-        model, ("predict", ranks), lambda: tf.function(model.predict_step, autograph=False, reduce_retracing=True)
-    )
+    forward = model.predict_step
+    if not model.run_eagerly:
+        forward = cached(
+            model, ("predict", ranks), lambda: tf.function(model.predict_step, autograph=False, reduce_retracing=True)
+        )
     parts = []
     for start in range(0, num_rows(data), batch_size):
         batch = keras.tree.map_structure(lambda t, start=start: t[start : start + batch_size], data)
-        parts.append(keras.tree.map_structure(lambda t: t.numpy(), forward(as_keras(batch))))
+        parts.append(keras.tree.map_structure(keras.ops.convert_to_numpy, forward(as_keras(batch))))
     return keras.tree.map_structure(lambda *arrays: np.concatenate(arrays), *parts)

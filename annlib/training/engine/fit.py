@@ -1,6 +1,7 @@
 """`fit`: what `keras.Model.fit` does, with whole chunks of steps in one call."""
 
 import contextlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,7 +9,13 @@ import keras
 import numpy as np
 
 from annlib.errors import ConfigError
-from annlib.training.engine.arguments import callback_list, check_compiled, check_integer, check_targets
+from annlib.training.engine.arguments import (
+    callback_list,
+    check_compiled,
+    check_integer,
+    check_no_step_limit,
+    check_targets,
+)
 from annlib.training.engine.arrays import as_dataset, split_off_validation, with_texts
 from annlib.training.engine.compilation import is_distributed
 from annlib.training.engine.options import StepOptions
@@ -81,9 +88,18 @@ def fit(
         NonFiniteLossError: the loss became NaN or infinite; the message names the epoch and the learning rate.
     """
     check_compiled(model)
+    check_no_step_limit()
     options.check(model)
     batch_size = check_integer("batch_size", 32 if batch_size is None else batch_size, minimum=1)
     epochs = check_integer("epochs", epochs, minimum=0)
+    max_epochs = keras.config.max_epochs()
+    if max_epochs and max_epochs < epochs:
+        warnings.warn(f"Limiting epochs to {max_epochs}", stacklevel=2)
+        epochs = max_epochs
+    if not isinstance(shuffle, bool):
+        raise ConfigError(
+            f"shuffle must be True or False: received {shuffle!r}. Pass True for rows in another order each epoch."
+        )
     initial_epoch = check_integer("initial_epoch", initial_epoch, minimum=0)
     data: Data | StreamedData | None = only_streamed(
         x, y=y, sample_weight=sample_weight, class_weight=class_weight, validation_split=validation_split or None

@@ -39,6 +39,7 @@ def message_of(kind: type[AnnlibError], call: Any) -> str:
         ({"batch_size": 2.5}, ConfigError, ["batch_size", "whole number", "2.5"]),
         ({"epochs": -1}, ConfigError, ["epochs", "0 or more", "-1"]),
         ({"initial_epoch": -1}, ConfigError, ["initial_epoch", "0 or more", "-1"]),
+        ({"shuffle": "batch"}, ConfigError, ["shuffle", "True or False", "'batch'"]),
         ({"seed": -1}, ConfigError, ["seed", "0 or more", "-1"]),
         pytest.param(
             {"validation_batch_size": "a", "validation_data": (X, Y)},
