@@ -103,7 +103,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
                 self.model.stop_training = True
             if time.monotonic() - self._history_written >= HISTORY_EVERY_S:
                 self._write_history()
-        is_last = epoch + 1 == self._config.epochs or bool(self.model.stop_training)
+        is_last = epoch + 1 == self.params["epochs"] or bool(self.model.stop_training)
         self._save_when_due(epoch + 1, 0, must_save=is_last)
 
     def _row(self, epoch: int, logs: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,11 @@ class Block:
     results: Future[Results]
 
 
+def variables_of(model: keras.Model) -> list[keras.Variable]:
+    """Returns the state that can be taken back: the model's and its optimizer's."""
+    return [*model.variables, *(model.optimizer.variables if model.optimizer is not None else [])]
+
+
 class EpochsAhead:
     """Runs blocks of epochs in a thread.
 
@@ -49,7 +54,7 @@ class EpochsAhead:
     def __init__(self, model: keras.Model, run: Callable[[int, int], Results], *, can_go_back: bool) -> None:
         self.can_go_back = can_go_back
         self._run = run
-        self._variables = [*model.variables, *(model.optimizer.variables if model.optimizer is not None else [])]
+        self._variables = variables_of(model)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="annlib-epochs")
         self._next: Block | None = None
 

@@ -2,7 +2,7 @@
 
 import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -24,7 +24,7 @@ def as_dataset(
 
     Args:
         x: array, tensor, DataFrame, or a tuple, list or dict of them; shape (num_samples, ...).
-        y: targets, the same kinds, or None.
+        y: targets, the same kinds, or None, also for one of several outputs.
         sample_weight: one weight a sample, shape (num_samples,), or a structure like y; or None.
         class_weight: weight of each class index; classes that are not named weigh 1. Single output only.
 
@@ -60,6 +60,11 @@ def with_texts(model: keras.Model, x: Any) -> Any:
     return keras.tree.map_structure(_text_as_tensor, x)
 
 
+def map_tensors(function: Callable[[tf.Tensor], Any], data: Any) -> Any:
+    """Returns the structure of what a function gives for each tensor; None, for an output without a loss, stays."""
+    return keras.tree.map_structure(lambda leaf: None if leaf is None else function(leaf), data)
+
+
 def as_keras(batch: tuple[Tensors, ...]) -> Any:
     """Returns a batch as the steps of a Keras model take it: x alone where there are no targets."""
     return keras.utils.pack_x_y_sample_weight(*batch)
@@ -72,7 +77,7 @@ def num_rows(data: tuple[Tensors, ...]) -> int:
 
 def types_of_rows(data: tuple[Tensors, ...]) -> tuple[Tensors, ...]:
     """Returns the specification of each tensor of what `as_dataset` returned, for any number of samples."""
-    specs: tuple[Tensors, ...] = keras.tree.map_structure(
+    specs: tuple[Tensors, ...] = map_tensors(
         lambda tensor: tf.TensorSpec([None, *tensor.shape[1:]], tensor.dtype), data
     )
     return specs
@@ -87,15 +92,16 @@ def split_off_validation(data: tuple[Tensors, ...], fraction: float) -> tuple[tu
             f"validation_split={fraction} of {rows} samples leaves one of the two splits empty: expected a fraction "
             "between 0 and 1 that gives each at least one sample. Give more data or another fraction."
         )
-    training = keras.tree.map_structure(lambda t: t[:split_at], data)
-    validation = keras.tree.map_structure(lambda t: t[split_at:], data)
+    training = map_tensors(lambda t: t[:split_at], data)
+    validation = map_tensors(lambda t: t[split_at:], data)
     return training, validation
 
 
 def _convert(name: str, part: Any) -> Tensors | None:
     if part is None:
         return None
-    return keras.tree.map_structure(lambda leaf: _to_tensor(name, leaf), part)
+    # Of several outputs, one without a loss has no targets.
+    return keras.tree.map_structure(lambda leaf: None if leaf is None and name != "x" else _to_tensor(name, leaf), part)
 
 
 def _to_tensor(name: str, leaf: Any) -> tf.Tensor:
@@ -160,7 +166,7 @@ def _in_memory_map(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any] | None:
 
 def _check_lengths(parts: list[Tensors | None]) -> None:
     lengths = {
-        name: sorted({int(leaf.shape[0]) for leaf in keras.tree.flatten(part)})
+        name: sorted({int(leaf.shape[0]) for leaf in keras.tree.flatten(part) if leaf is not None})
         for name, part in zip(("x", "y", "sample_weight"), parts, strict=True)
         if part is not None
     }

@@ -105,6 +105,7 @@ class Compiled:
         self._function = function
         self._mode = compilation.mode
         self._traced = Recent(SIGNATURES_KEPT)
+        self.variables: list[tf.Tensor] = []  # their handles, of what was traced last
 
     def for_types(self, *arguments: Any) -> Callable[..., tf.Tensor]:
         """Returns the function for arguments of these types, which are tensors or specifications of tensors.
@@ -146,7 +147,11 @@ class Compiled:
     def _concrete(self, types: Any) -> Any:
         # A `tf.function` of its own: one for all of them would keep each of their graphs.
         function = tf.function(self._function, jit_compile=self._mode == "xla" or None, autograph=False)
-        return function.get_concrete_function(*types)
+        concrete = function.get_concrete_function(*types)
+        resources = [tensor for tensor in concrete.graph.external_captures if tensor.dtype == tf.resource]
+        # Of the others, such as tables of texts, no values' types are known.
+        self.variables = [tensor for tensor in resources if tensor._handle_data and tensor._handle_data.is_set]
+        return concrete
 
 
 def has_gpu() -> bool:

@@ -24,6 +24,11 @@ def react_to_logs(callbacks: keras.callbacks.CallbackList) -> bool:
     return any(_reacts_to_logs(callback) for callback in callbacks.callbacks)
 
 
+def read_learning_rate(callbacks: keras.callbacks.CallbackList) -> bool:
+    """Tells whether a callback puts the optimizer's learning rate into the logs."""
+    return any(type(callback) is keras.callbacks.ReduceLROnPlateau for callback in callbacks.callbacks)
+
+
 def _reacts_to_logs(callback: keras.callbacks.Callback) -> bool:
     if type(callback) is keras.callbacks.EarlyStopping:
         # With the best weights it looks at the model.

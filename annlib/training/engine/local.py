@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from annlib.training.engine.arrays import Tensors, as_keras, types_of_rows
+from annlib.training.engine.arrays import Tensors, as_keras, map_tensors, types_of_rows
 from annlib.training.engine.compilation import has_gpu, overrides
 from annlib.training.engine.optimizers import gradients_already_reduced
 from annlib.training.engine.packed_logs import flat
@@ -30,10 +31,11 @@ class LocalStep:
         self._step = getattr(model, name)
         self._is_overridden = overrides(model, keras.Model, name, "compute_metrics")
         self._last_logs: dict[str, tf.Variable] | None = None
+        self._eager_logs: dict[str, Any] | None = None
 
     def prepare(self, data: tuple[Tensors, ...]) -> None:
         """Makes room for what a user's own step returns, which need not be the model's metrics."""
-        if not self._is_overridden or self._last_logs is not None:
+        if not self._is_overridden or self._last_logs is not None or self._model.run_eagerly:
             return
         logs = flat(trace_step(self._step, data).structured_outputs)
         self._last_logs = {name: tf.Variable(tf.zeros(t.shape, t.dtype)) for name, t in logs.items()}
@@ -48,16 +50,20 @@ class LocalStep:
         # There are no other replicas; TensorFlow would keep the graph of every sum over one for good.
         with gradients_already_reduced(self._model.optimizer):
             logs = self._step(batch)
-        if self._last_logs is not None:
+        if self._is_overridden and self._model.run_eagerly:
+            # Arrays, for a number of Python has more digits than TensorFlow takes of it.
+            self._eager_logs = {name: np.asarray(value) for name, value in flat(logs).items()}
+        elif self._last_logs is not None:
             for name, value in flat(logs).items():
                 self._last_logs[name].assign(value)
 
     def results(self) -> dict[str, Any]:
         """Returns the metrics' values, or what a user's own step returned last where that is something else."""
         metrics: dict[str, Any] = self._model.get_metrics_result()
-        if self._last_logs is None or set(self._last_logs) == set(metrics):
+        last_logs = self._eager_logs or self._last_logs
+        if last_logs is None or set(last_logs) == set(metrics):
             return metrics
-        return {name: variable.read_value() for name, variable in self._last_logs.items()}
+        return {name: tf.convert_to_tensor(value) for name, value in last_logs.items()}
 
 
 def trace_step(step: Callable[[Any], Any], data: tuple[Tensors, ...]) -> Any:
@@ -88,4 +94,4 @@ def take_rows(
             return take(tensor)
         return tf.function(take, jit_compile=True, autograph=False)(tensor)
 
-    return tuple(keras.tree.map_structure(take_on_device, part) for part in data)
+    return tuple(map_tensors(take_on_device, part) for part in data)

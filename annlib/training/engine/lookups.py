@@ -26,7 +26,7 @@ def keep_slices_of_rows(gradient: Any, batch: Any) -> Any:
     """
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
-    tensors = keras.tree.flatten(batch)
+    tensors = [tensor for tensor in keras.tree.flatten(batch) if tensor is not None]
     num_slices = gradient.values.shape[0]
     # Eager tensors do not know where they come from.
     is_of_rows = num_slices is not None and not tf.executing_eagerly() and _depends(gradient.indices, tensors)

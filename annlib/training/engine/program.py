@@ -6,13 +6,13 @@ epochs, many epochs are one call. It is called with a range of steps, so that th
 compiling again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
 
-from annlib.training.engine.arrays import Tensors, as_keras, num_rows, types_of_rows
+from annlib.training.engine.arrays import Tensors, as_keras, map_tensors, num_rows, types_of_rows
 from annlib.training.engine.compilation import (
     Compilation,
     Compiled,
@@ -26,6 +26,7 @@ from annlib.training.engine.options import StepOptions
 from annlib.training.engine.packed_logs import Logs, PackedLogs
 from annlib.training.engine.replicated import ReplicatedStep
 from annlib.training.engine.steps import Step, run_any_number, run_steps
+from annlib.training.engine.trainable import as_first_trained
 
 Data = tuple[Tensors, ...]
 # Programs that one model keeps, for as many batch sizes and kinds of calls.
@@ -78,10 +79,12 @@ class TrainingProgram:
         options: StepOptions,
     ) -> None:
         self.max_epochs = max_epochs
+        self._model = model
         self._batch_size = batch_size
         self._validation_batch_size = validation_batch_size
-        self._step = _training_step(model, batch_size, options)
-        self._test_step = _test_step(model, validation_batch_size)
+        with as_first_trained(model):
+            self._step = _training_step(model, batch_size, options)
+            self._test_step = _test_step(model, validation_batch_size)
         self._logs, self._validation_logs = PackedLogs(), PackedLogs()
         self._function = Compiled(self._run_epochs, compilation)
 
@@ -93,11 +96,12 @@ class TrainingProgram:
             validation: the same of the validation split; None where there is none.
             shuffles: False takes the rows as they are stored.
         """
-        self._step.prepare(data)
-        if validation is not None:
-            self._test_step.prepare(validation)
         orders = tf.TensorSpec([self.max_epochs, num_rows(data)], tf.int32) if shuffles else None
-        function = self._function.for_types(data, validation, orders, tf.TensorSpec([5], tf.int32))
+        with as_first_trained(self._model):
+            self._step.prepare(data)
+            if validation is not None:
+                self._test_step.prepare(validation)
+            function = self._function.for_types(data, validation, orders, tf.TensorSpec([5], tf.int32))
 
         def run(
             orders: tf.Tensor | None, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: bool
@@ -112,6 +116,11 @@ class TrainingProgram:
             ]
 
         return run
+
+    def knows_all_state(self, variables: Sequence[keras.Variable]) -> bool:
+        """Tells whether these are all variables of the steps that were bound last."""
+        known = {id(variable.value.handle) for variable in variables}
+        return all(id(handle) in known for handle in self._function.variables)
 
     def _run_epochs(
         self,
@@ -213,10 +222,12 @@ def build(model: keras.Model, data: Data, *, training: bool = True) -> None:
     name = "train_step" if training else "test_step"
     # A step of the model's own, such as that of a GAN, which has no `call`.
     can_trace = overrides(model, keras.Model, name) and not is_distributed(model)
-    if can_trace and not overrides(model, keras.Model, "call") and not model.run_eagerly:
-        trace_step(getattr(model, name), data)
+    if can_trace and not overrides(model, keras.Model, "call"):
+        # Eagerly, its first batch creates what it needs.
+        if not model.run_eagerly:
+            trace_step(getattr(model, name), data)
         return
-    spec = keras.tree.map_structure(lambda t: keras.KerasTensor((None, *t.shape[1:]), t.dtype.name), data)
+    spec = map_tensors(lambda t: keras.KerasTensor((None, *t.shape[1:]), t.dtype.name), data)
     with model.distribute_strategy.scope():
         try:
             model._symbolic_build(data_batch=spec)
@@ -231,7 +242,7 @@ def build(model: keras.Model, data: Data, *, training: bool = True) -> None:
 
 def _build_eagerly(model: keras.Model, data: Data) -> None:
     """Builds a model whose `call` needs values by one batch, which leaves no trace but the variables."""
-    model.test_step(as_keras(keras.tree.map_structure(lambda t: t[:1], data)))
+    model.test_step(as_keras(map_tensors(lambda t: t[:1], data)))
     model.reset_metrics()
     if model.optimizer is not None:
         model.optimizer.build(model.trainable_variables)

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from annlib.errors import NonFiniteLossError
-from annlib.training.engine.ahead import EpochsAhead
+from annlib.training.engine.ahead import EpochsAhead, variables_of
 from annlib.training.engine.batching import evaluation_batch_size
 from annlib.training.engine.collectives import sum_over_replicas
 from annlib.training.engine.compilation import is_distributed, overrides
@@ -18,6 +18,7 @@ from annlib.training.engine.hooks import (
     compare_without_tensorflow,
     count_batches,
     react_to_logs,
+    read_learning_rate,
     read_logs_alone,
     with_test_hooks,
 )
@@ -85,6 +86,10 @@ class Session:
         # A step of the user's own may change what is no variable of the model, such as a second optimizer.
         reacts = react_to_logs(callbacks)
         can_run_ahead = read_logs_alone(callbacks) and not (reacts and self._has_own_step)
+        # In another thread, Python's and TensorFlow's eager random numbers would be others.
+        can_run_ahead = can_run_ahead and not self.model.run_eagerly
+        # The rate of a schedule is that of the steps that have run.
+        can_run_ahead = can_run_ahead and not (read_learning_rate(callbacks) and None in self._learning_rates())
         if can_run_ahead and not self._is_distributed and (validation is None or self._validates_at_once):
             self._max_epochs = self._source.most_epochs_at_once
         program = training_program(
@@ -96,6 +101,9 @@ class Session:
             options=self._options,
         )
         self._source.bind(program, at_once)
+        if reacts and not program.knows_all_state([*variables_of(self.model), *self.model.metrics_variables]):
+            # Such as a tf.Variable of a layer, which could not be taken back.
+            self._max_epochs = 1
         if self._max_epochs > 1:
             self._ahead = EpochsAhead(self.model, self._run_whole_epochs, can_go_back=reacts)
 
@@ -198,7 +206,8 @@ class Session:
         return sum_over_replicas(self.model.distribute_strategy, [float(value)])[0] > 0
 
     def _chunk_steps(self) -> int:
-        if self._counts_batches:
+        # Keras takes this one more where a callback has asked to stop before the epoch's first.
+        if self._counts_batches or (self.model.stop_training and not self._is_distributed):
             return int(self.model.steps_per_execution)
         if self._step_s is None:
             return FIRST_CHUNK_STEPS

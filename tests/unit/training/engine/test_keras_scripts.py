@@ -121,6 +121,26 @@ class NeedsValues(keras.Model):
         return self.dense(x)
 
 
+class InPython(keras.Model):
+    """Steps of its own that need values, and no `call`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = layers.Dense(1)
+
+    def train_step(self, data: Any) -> Any:
+        x, y = data
+        with tf.GradientTape() as tape:
+            loss = ops.mean(ops.square(self.dense(x) - y))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        self.optimizer.apply(gradients, self.trainable_variables)
+        return {"loss": loss, "norm": float(np.linalg.norm(gradients[0].numpy()))}
+
+    def test_step(self, data: Any) -> Any:
+        x, y = data
+        return {"median": float(np.median(np.abs(self.dense(x).numpy() - y.numpy())))}
+
+
 class AddsLoss(layers.Layer):
     def call(self, both: Any) -> Any:
         self.add_loss(ops.mean(ops.square(both[0] - both[1])))
@@ -152,6 +172,19 @@ def needs_values() -> keras.Model:
     return model
 
 
+def in_python() -> keras.Model:
+    model = InPython()
+    model.compile("sgd", run_eagerly=True)
+    return model
+
+
+def without_a_loss() -> keras.Model:
+    inputs = keras.Input((6,))
+    model = keras.Model(inputs, [layers.Dense(1, name="a")(inputs), layers.Dense(1, name="b")(inputs)])
+    model.compile("sgd", ["mse", None])
+    return model
+
+
 def adds_loss() -> keras.Model:
     inputs = keras.Input((6,))
     model = keras.Model(inputs, AddsLoss()([inputs, layers.Dense(6)(inputs)]))
@@ -168,8 +201,10 @@ def adds_loss() -> keras.Model:
         (lambda: of_class(OwnMetrics), (X, Y), (X, Y)),
         (needs_values, (X, Y), (X, Y)),
         (adds_loss, (X,), (X, None)),
+        (in_python, (X, Y), (X, Y)),
+        (without_a_loss, (X, [Y, None]), (X, [Y, None])),
     ],
-    ids=["gan", "autoencoder", "own loop", "own metrics", "eager", "adds its loss"],
+    ids=["gan", "autoencoder", "own loop", "own metrics", "eager", "adds its loss", "in Python", "without a loss"],
 )
 def test_a_model_of_ones_own_trains_as_in_keras(
     build: Callable[[], keras.Model], data: tuple[Any, ...], validation: tuple[Any, ...] | None
@@ -180,6 +215,7 @@ def test_a_model_of_ones_own_trains_as_in_keras(
         model = build()
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
+            warnings.filterwarnings("ignore", "Gradients do not exist")
             history = fit(model, *data, **ARGUMENTS, validation_data=validation, validation_batch_size=16).history
         found += [history, model.get_weights()]
     assert set(ours[0]) == set(theirs[0])
@@ -187,6 +223,37 @@ def test_a_model_of_ones_own_trains_as_in_keras(
         np.testing.assert_allclose(ours[0][name], values, rtol=1e-5, err_msg=name)
     for one, other in zip(ours[1], theirs[1], strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_an_eager_model_predicts_eagerly() -> None:
+    model = needs_values()
+    np.testing.assert_allclose(annlib.predict(model, X), model.predict(X, verbose=0), rtol=1e-6)
+
+
+def test_the_most_epochs_that_keras_is_told_are_trained() -> None:
+    keras.config.set_max_epochs(1)
+    try:
+        with pytest.warns(UserWarning, match="Limiting epochs to 1"):
+            history = annlib.fit(dense(), X, Y, **ARGUMENTS)
+    finally:
+        keras.config.set_max_epochs(None)
+    assert history.epoch == [0]
+
+
+@pytest.mark.parametrize("call", [annlib.fit, annlib.evaluate, lambda model, x, y: annlib.predict(model, x)])
+def test_a_limit_of_steps_is_one_line(call: Callable[..., Any]) -> None:
+    keras.config.set_max_steps_per_epoch(2)
+    try:
+        with pytest.raises(ConfigError, match="max_steps_per_epoch is 2: expected none"):
+            call(dense(), X, Y)
+    finally:
+        keras.config.set_max_steps_per_epoch(None)
+
+
+@pytest.mark.parametrize("verbose", ["auto", 0])
+def test_a_history_has_the_parameters_of_keras(verbose: Any) -> None:
+    arguments = {**ARGUMENTS, "verbose": verbose, "epochs": 1}
+    assert annlib.fit(dense(), X, Y, **arguments).params == dense().fit(X, Y, **arguments).params
 
 
 class Classifier(keras.Model):
