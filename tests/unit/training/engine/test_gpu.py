@@ -77,7 +77,7 @@ def trace(strategy: tf.distribute.Strategy, policy: str = "float32") -> tf.Graph
     program.build(model, data)
     training = program.TrainingProgram(model, 32, 32, max_epochs=3, compilation=GRAPH, options=StepOptions())
     orders, what = tf.TensorSpec([3, len(X)], tf.int32), tf.TensorSpec([5], tf.int32)
-    return training._function._plain.get_concrete_function(data, data, orders, what).graph
+    return training._function._concrete((data, data, orders, what)).graph
 
 
 @pytest.mark.parametrize("get_strategy", STRATEGIES, ids=["local", "replicated"])

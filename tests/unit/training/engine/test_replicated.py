@@ -9,6 +9,7 @@ from keras import layers
 
 import annlib
 from annlib.errors import ConfigError
+from annlib.training.engine.optimizers import gradients_already_reduced
 
 
 @pytest.mark.parametrize(
@@ -94,6 +95,14 @@ def test_several_optimizers_train_as_in_keras(sync_every: int) -> None:
     arguments = {"batch_size": 8, "epochs": 2, "shuffle": False, "verbose": 0}
     ours = annlib.fit(model, x, y, **arguments, options=annlib.StepOptions(sync_every=sync_every)).history["loss"]
     np.testing.assert_allclose(ours, build().fit(x, y, **arguments).history["loss"], rtol=1e-5)
+
+
+def test_none_of_several_optimizers_adds_up_what_was_added_up() -> None:
+    parts = keras.optimizers.OptimizerMap(keras.optimizers.SGD(), {"first/.*": keras.optimizers.Adam()})
+    optimizer = keras.optimizers.LossScaleOptimizer(keras.optimizers.MultiOptimizer(parts))
+    with gradients_already_reduced(optimizer):
+        assert [each._all_reduce_sum_gradients([1]) for each in optimizer.inner_optimizer.optimizers] == [[1], [1]]
+    assert not any("_all_reduce_sum_gradients" in vars(each) for each in optimizer.inner_optimizer.optimizers)
 
 
 def test_an_optimizer_among_several_that_accumulates_is_one_line() -> None:
