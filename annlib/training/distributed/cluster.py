@@ -105,7 +105,7 @@ def _initialize() -> None:
             if address != "auto" and "://" not in address:
                 _check_address(address)
             _connect(address=address, **options)
-        except (OSError, ValueError, AuthenticationError) as error:
+        except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
             # One of its own in the place of one that lets nobody in would hide that.
             raise _refusal(given, error) from None
         return
@@ -162,6 +162,13 @@ def _session_of_its_own() -> Iterator[None]:
 def _refusal(address: str | None, error: Exception) -> ClusterError:
     is_missing, is_malformed = isinstance(error, AuthenticationError), isinstance(error, ValueError)
     received = "no token here" if is_missing else "no HOST:PORT" if is_malformed else "no answer"
+    if "ersion mismatch" in str(error):
+        # Ray names both, and what to do.
+        return ClusterError(
+            f"the Ray cluster {address or 'on this machine'} does not fit: expected this command's versions of Ray and "
+            f"Python, received another: {' '.join(str(error).split())[:400]} Install the same, or set "
+            "RAY_ADDRESS=local."
+        )
     if not address:
         return ClusterError(
             "the Ray cluster that runs on this machine does not let this command in: expected an answer and, where it "

@@ -30,6 +30,19 @@ def test_a_cluster_that_lets_nobody_in_is_one_line(
         _initialize()
 
 
+def test_a_cluster_of_another_version_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.50.0\n    Python: 3.11.7")
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(socket, "create_connection", lambda *_, **__: mock.MagicMock())
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    with pytest.raises(
+        ClusterError, match=r"^the Ray cluster head:6379 does not fit: .* Ray: 2\.50\.0 Python: 3"
+    ):
+        _initialize()
+
+
 @pytest.mark.parametrize(
     ("error", "received"),
     [(ConnectionError("Failed to connect"), "no answer"), (AuthenticationError("y"), "no token here")],
