@@ -37,9 +37,7 @@ def test_a_cluster_of_another_version_is_one_line(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(socket, "create_connection", lambda *_, **__: mock.MagicMock())
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
-    with pytest.raises(
-        ClusterError, match=r"^the Ray cluster head:6379 does not fit: .* Ray: 2\.50\.0 Python: 3"
-    ):
+    with pytest.raises(ClusterError, match=r"^the Ray cluster head:6379 does not fit: .* Ray: 2\.50\.0 Python: 3"):
         _initialize()
 
 
