@@ -87,7 +87,8 @@ def test_a_bad_command_is_one_line(directory: Path, arguments: list[Any], part: 
 
 
 def test_a_search_by_a_metric_that_the_model_lacks_is_refused_before_anything_starts(directory: Path) -> None:
-    done = run_job(directory, "tune", "wine.py:wine", "--metric", "val_f1", "--storage", "searches")
+    metric = ("--metric", "val_f1", "--monitor-mode", "max")
+    done = run_job(directory, "tune", "wine.py:wine", *metric, "--storage", "searches")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (2, "", 1), done.stderr
     assert "expected one of val_loss, val_accuracy, received 'val_f1'. Correct --metric." in done.stderr
     assert not any((directory / "searches").glob("*/search.yaml"))
