@@ -158,9 +158,7 @@ class RunDirectory:
         with contextlib.ExitStack() as stack:
             for place in places:
                 try:
-                    descriptor = os.open(place, os.O_RDONLY)
-                    stack.callback(os.close, descriptor)
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    stack.enter_context(locked(place))
                 except BlockingIOError:
                     raise StorageError(
                         f"the run {location} is in use: expected no other process that trains it, received one that "
@@ -206,6 +204,17 @@ class RunDirectory:
                 return list(csv.DictReader(file))
         except FileNotFoundError:
             return []
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Locks a file or a directory; raises BlockingIOError where another process has, another OSError where none can."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _lock_of(location: str) -> Path:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from annlib.errors import StorageError
 from annlib.storage import Remote, check_storage, is_remote, unreadable
+from annlib.training.driver import EXIT_SIGNAL
 
 # How often new events are fetched, in seconds.
 FETCH_EVERY_S = 5.0
@@ -91,7 +92,7 @@ def _tensorboard(logdir: str, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     # Without what TensorFlow says of GPUs and processors.
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ}
     server = subprocess.Popen([sys.executable, "-m", "tensorboard.main", *arguments], env=environment)
-    before = signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(128 + signum))
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit(EXIT_SIGNAL + signum))
     try:
         yield server
     except KeyboardInterrupt:

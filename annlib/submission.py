@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 from annlib.errors import ClusterError, ConfigError, TrainingError
+from annlib.training.driver import EXIT_SIGNAL
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
 # What a job does not need. Ray itself leaves out what .gitignore lists, but only where there is such a file.
@@ -29,7 +30,6 @@ EXCLUDES = (
     ".import_linter_cache",
 )
 # As shells and timeout(1) do it: 128 and the signal's number, 124 after the time limit.
-EXIT_SIGNAL = 128
 EXIT_STOPPED = EXIT_SIGNAL + signal.SIGTERM
 EXIT_TIMEOUT = 124
 # How often the job's status is asked for, in seconds.

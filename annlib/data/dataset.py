@@ -37,8 +37,7 @@ class Split:
         for name, array in (("x", self.x), ("y", self.y), ("weight", self.weight)):
             if array is None:
                 continue
-            if not isinstance(array, np.ndarray):
-                raise DataError(_no_array(name, array))
+            _check_is_array(name, array)
             if array.ndim == 0 or len(array) == 0:
                 raise DataError(
                     f"{name} has no examples; expected at least 1; received shape {array.shape}; check the data"
@@ -184,9 +183,8 @@ class Dataset:
         """
         from sklearn.model_selection import train_test_split
 
-        for name, array in (("x", x), ("y", y)):
-            if not isinstance(array, np.ndarray):
-                raise DataError(_no_array(name, array))
+        _check_is_array("x", x)
+        _check_is_array("y", y)
 
         def halves(x: npt.NDArray[Any], y: npt.NDArray[Any]) -> Any:
             try:
@@ -249,11 +247,13 @@ class Dataset:
         return digest.hexdigest()
 
 
-def _no_array(name: str, value: object) -> str:
-    return (
-        f"{name} is a {type(value).__name__}; expected one NumPy array of numbers, an example a row; received another "
-        "type; put all inputs into one array, of which Workload.inputs gives each input of the model its columns"
-    )
+def _check_is_array(name: str, value: object) -> None:
+    if not isinstance(value, np.ndarray):
+        raise DataError(
+            f"{name} is a {type(value).__name__}; expected one NumPy array of numbers, an example a row; received "
+            "another type; put all inputs into one array, of which Workload.inputs gives each input of the model its "
+            "columns"
+        )
 
 
 def _kind(array: npt.NDArray[Any]) -> str:

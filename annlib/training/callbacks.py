@@ -11,7 +11,7 @@ from annlib.config import RunConfig
 from annlib.training import callback_state, checkpoint
 from annlib.training.context import WorkerContext
 from annlib.training.engine import metric_state, set_metric_state
-from annlib.training.engine.collectives import sum_over_replicas
+from annlib.training.engine.collectives import values_of_chief
 from annlib.training.engine.optimizers import current_learning_rate
 from annlib.training.storage_patience import RETRY_S, StoragePatience
 
@@ -169,8 +169,5 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
 
     def _agree(self, wants: list[bool]) -> list[bool]:
         """Returns what rank 0 wants on all ranks: clocks and file systems differ between workers."""
-        strategy = self.model.distribute_strategy
-        if strategy.num_replicas_in_sync == 1:
-            return wants
-        votes = sum_over_replicas(strategy, [float(want and self._is_chief) for want in wants])
+        votes = values_of_chief(self.model.distribute_strategy, wants, is_chief=self._is_chief)
         return [vote > 0 for vote in votes]

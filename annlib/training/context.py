@@ -7,8 +7,8 @@ from typing import Any
 from annlib.data import Dataset
 
 
-def _nothing(*arguments: Any) -> None:
-    pass
+def nothing(*arguments: Any) -> None:
+    """Does nothing: what is called where there is nothing to do."""
 
 
 def _never() -> bool:
@@ -43,8 +43,8 @@ class WorkerContext:
     stop_requested: Callable[[], bool] = _never
     end_requested: Callable[[], bool] = _never
     save_requested: Callable[[], bool] = _never
-    check_storage: Callable[[], None] = _nothing
-    flush_storage: Callable[[], None] = _nothing
-    on_saved: Callable[[], None] = _nothing
-    on_begin: Callable[[], None] = _nothing
-    on_row: Callable[[dict[str, Any]], None] = _nothing
+    check_storage: Callable[[], None] = nothing
+    flush_storage: Callable[[], None] = nothing
+    on_saved: Callable[[], None] = nothing
+    on_begin: Callable[[], None] = nothing
+    on_row: Callable[[dict[str, Any]], None] = nothing

@@ -63,8 +63,6 @@ def collect_signals(console: Console) -> Iterator[Signals]:
         if signals.phase == "starting":
             raise KeyboardInterrupt if signum == signal.SIGINT else SystemExit(EXIT_SIGNAL + signum)
         received.append(signum)
-        if signals.phase == "ending" and signum != signal.SIGINT:
-            return
         if len(received) == 1 and signals.phase == "training":
             name = signal.Signals(signum).name
             logger.info("%s: stopping with a checkpoint", name)

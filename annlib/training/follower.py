@@ -27,7 +27,6 @@ class Follower:
         self._nodes: dict[int, str] = {}
         self._world_size = 0
         self._ended_at: float | None = None
-        self._has_told_of_start = True
         self._last_failure: tuple[list[int], str] | None = None
 
     def take(self, message: dict[str, Any]) -> None:
@@ -52,8 +51,7 @@ class Follower:
             self._nodes[message["rank"]] = message["node"]
             self._world_size = message["world_size"]
             self._last_failure = None
-            if not self._has_told_of_start:
-                self._has_told_of_start = True
+            if self._ended_at is not None and message["rank"] == 0:
                 self._print(f"all {self._world_size} workers start again")
         elif kind in ("failure", "resize"):
             failure = (message["ranks"], message["cause"])
@@ -64,7 +62,6 @@ class Follower:
             nodes = ", ".join(sorted({self._nodes.get(rank, "an unknown node") for rank in message["ranks"]}))
             message["cause"] += f" (node {nodes})" if nodes else ""
             self._ended_at = self._ended_at or message["time"]
-            self._has_told_of_start = False
             self._print(message["cause"])
         elif kind == "preemption":
             self._print(f"the nodes of ranks {message['ranks']} are about to be taken away; saving until then")

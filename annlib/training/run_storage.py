@@ -2,17 +2,17 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from annlib.artifacts import RunDirectory
+from annlib.artifacts import RunDirectory, locked
 from annlib.config import RunConfig
 from annlib.mirror import Mirror
 from annlib.storage import Remote, is_remote
+from annlib.training.context import nothing
 
 # A user who starts a run wants to know soon that there is no such store, in seconds.
 START_PATIENCE_S = 10.0
@@ -20,10 +20,6 @@ START_PATIENCE_S = 10.0
 # What a copy of a run, `RunConfig.run_path`, is called, and when one that nobody has locked counts as left, in seconds.
 COPIES = "annlib-[0-9]*-*"
 LEFT_AFTER_S = 60.0
-
-
-def _nothing() -> None:
-    pass
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,9 +34,9 @@ class RunStorage:
     """
 
     run: RunDirectory
-    check: Callable[[], None] = _nothing
-    flush: Callable[[], None] = _nothing
-    refresh: Callable[[], None] = _nothing
+    check: Callable[[], None] = nothing
+    flush: Callable[[], None] = nothing
+    refresh: Callable[[], None] = nothing
 
 
 @contextlib.contextmanager
@@ -84,22 +80,11 @@ def _own_directory(path: Path) -> Iterator[None]:
         # One that has just been made may not be locked yet.
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > LEFT_AFTER_S and left.stat().st_uid == os.getuid():
-                with _locked(left):
+                with locked(left):
                     shutil.rmtree(left, ignore_errors=True)
     path.mkdir(mode=0o700)
     try:
-        with _locked(path):
+        with locked(path):
             yield
     finally:
         shutil.rmtree(path, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Locks a directory; raises OSError where another process has."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)

@@ -3,10 +3,13 @@
 import logging
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from annlib.errors import StorageError
 
 logger = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 # Between two attempts while training waits for the storage, in seconds.
 RETRY_S = 0.5
@@ -52,7 +55,9 @@ class StoragePatience:
             self._failing_since = None
         return True
 
-    def insist(self, write: Callable[[], object]) -> None:
-        """Writes, waiting for the storage until the timeout; raises StorageError then."""
-        while not self.attempt(write):
+    def insist(self, action: Callable[[], _Result]) -> _Result:
+        """Does what `attempt` does until it succeeds; returns what came of it. At the timeout, raises StorageError."""
+        results: list[_Result] = []
+        while not self.attempt(lambda: results.append(action())):
             time.sleep(RETRY_S)
+        return results[0]

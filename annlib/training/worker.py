@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import io
 import logging
 from collections.abc import Iterator
@@ -28,7 +27,7 @@ from annlib.training.best import BestCheckpoint
 from annlib.training.callbacks import Interrupted, RunCallback
 from annlib.training.context import WorkerContext
 from annlib.training.engine import StepOptions, fit, metric_names, predict
-from annlib.training.engine.collectives import sum_over_replicas
+from annlib.training.engine.collectives import values_of_chief
 from annlib.training.precision import check_precision
 from annlib.training.split_arguments import arguments_of, evaluate_split, validation_data_of
 from annlib.training.storage_patience import StoragePatience
@@ -114,12 +113,9 @@ def train_worker(
 
 def _check_same_data(data: Dataset, config: RunConfig, context: WorkerContext) -> None:
     """Raises DataError on a rank whose data are others than those of rank 0, as files of a node may be."""
-    if context.strategy.num_replicas_in_sync == 1:
-        return
     # As much of it as float32 holds exactly.
-    own = float(int(hashlib.sha256(data.fingerprint.encode()).hexdigest()[:6], 16))
-    chosen = sum_over_replicas(context.strategy, [own if context.rank == 0 else 0.0])[0]
-    if own != chosen:
+    own = int(data.fingerprint[:6], 16)
+    if values_of_chief(context.strategy, [own], is_chief=context.rank == 0) != [own]:
         raise DataError(
             f"rank {context.rank} has other data than rank 0: expected the same rows in the same order on all workers, "
             f"received {len(data.train)} rows for training that differ. Give {config.workload} data that all nodes "
@@ -134,30 +130,21 @@ def _restore(
 
     Rank 0 chooses it, for a network file system may show other nodes what was there a minute ago.
     """
-    storage = StoragePatience(config.storage_timeout_s, reads=True)
-    found: list[checkpoint.Progress | None] = []
-
-    def restore(place: tuple[int, int] | None = None) -> None:
-        found[:] = [checkpoint.restore(run.checkpoints, model, identity, place=place)]
-
-    if context.rank == 0:
-        storage.insist(restore)
-    progress = found[0] if found else None
-    if context.strategy.num_replicas_in_sync > 1:
-        chosen = [0, 0, 0] if progress is None else [1, progress.epoch, progress.step]
-        is_there, epoch, step = (int(value) for value in sum_over_replicas(context.strategy, chosen))
-        if is_there and context.rank != 0:
-            storage.insist(lambda: restore((epoch, step)))
-            progress = found[0]
+    storage, is_chief = StoragePatience(config.storage_timeout_s, reads=True), context.rank == 0
+    restore = functools.partial(checkpoint.restore, run.checkpoints, model, identity)
+    progress = storage.insist(restore) if is_chief else None
+    place = [0, 0, 0] if progress is None else [1, progress.epoch, progress.step]
+    is_there, epoch, step = (int(value) for value in values_of_chief(context.strategy, place, is_chief=is_chief))
+    if is_there and not is_chief:
+        progress = storage.insist(lambda: restore(place=(epoch, step)))
     return progress or checkpoint.Progress(epoch=0, history=[], identity=identity)
 
 
 def _agrees_to_stop(context: WorkerContext) -> bool:
     """Tells on all ranks whether rank 0 is asked to stop."""
-    wants = context.rank == 0 and context.stop_requested()
-    if context.strategy.num_replicas_in_sync == 1:
-        return wants
-    return bool(sum_over_replicas(context.strategy, [float(wants)])[0])
+    is_chief = context.rank == 0
+    wants = is_chief and context.stop_requested()
+    return bool(values_of_chief(context.strategy, [wants], is_chief=is_chief)[0])
 
 
 def _best_checkpoint(config: RunConfig, context: WorkerContext, run: RunDirectory) -> BestCheckpoint:

@@ -14,7 +14,7 @@ from fault_runs import ROOT, Faulty, assert_same, errors_of, finish, start, wait
 from object_store import SECRET_KEY, ObjectStore, object_store
 
 import annlib
-from annlib.data.own_table.files import read_table
+from annlib.data.own_table.files import find_table, read_table
 from annlib.errors import DataError, StorageError
 from annlib.mirror import Mirror
 from annlib.storage import Remote
@@ -220,9 +220,10 @@ def test_a_table_is_read_from_the_object_store(tmp_path: Path) -> None:
         frame[start_row : start_row + 10].to_parquet(tmp_path / "part.parquet")
         Remote("s3://bucket/sales").upload(tmp_path / "part.parquet", f"year=2024/part-{part}.parquet")
     for pattern in ("s3://bucket/sales/*/part-[0-2].parquet", "s3://bucket/sales", "s3://bucket/sales/**/*.parquet"):
-        table = read_table(pattern)
+        found = find_table(pattern)
+        table = read_table(found, found.names)
         assert table.column("price").to_pylist() == frame["price"].tolist()
     with pytest.raises(DataError, match=r"s3://bucket/none/\*\.parquet does not exist: expected a file that matches"):
-        read_table("s3://bucket/none/*.parquet")
+        find_table("s3://bucket/none/*.parquet")
     with pytest.raises(DataError, match=r"nobucket/a\.csv"):
-        read_table("s3://nobucket/a.csv")
+        find_table("s3://nobucket/a.csv")

@@ -33,10 +33,10 @@ def feature_names(column_names: Sequence[str], config: TableConfig) -> list[str]
     for flag, names in used.items():
         for name in names:
             if name not in column_names:
-                shown = ", ".join(each or "''" for each in column_names[:20])
-                shown += ", ..." if len(column_names) > 20 else ""
+                more = ", ..." if len(column_names) > 20 else ""
                 raise DataError(
-                    f"--{flag} {name!r} is no column{did_you_mean(name, column_names)}: expected one of {shown}. "
+                    f"--{flag} {name!r} is no column{did_you_mean(name, column_names)}: expected one of "
+                    f"{_shown(column_names[:20])}{more}. "
                     f"Correct --{flag}."
                 )
             if name in place:
@@ -49,10 +49,13 @@ def feature_names(column_names: Sequence[str], config: TableConfig) -> list[str]
     if not features:
         raise DataError(
             f"no column is left to predict {', '.join(config.target)} from: expected 1 or more, received "
-            f"{', '.join(each or chr(39) * 2 for each in column_names)}, all of them target, dropped, weight, split or "
-            "without a name. Drop fewer."
+            f"{_shown(column_names)}, all of them target, dropped, weight, split or without a name. Drop fewer."
         )
     return features
+
+
+def _shown(column_names: Sequence[str]) -> str:
+    return ", ".join(name or "''" for name in column_names)
 
 
 def used_names(column_names: Sequence[str], config: TableConfig) -> list[str]:

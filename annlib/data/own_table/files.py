@@ -1,8 +1,9 @@
 """Files of a table: found by path, directory, glob or URI, and read into one table of named columns."""
 
 import contextlib
+import dataclasses
 import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -25,29 +26,60 @@ DATES = (pa.timestamp("s"), pa.timestamp("ns"), *ZONED)
 _PADDED_DATE = r"^\s+\d{4}-\d{2}-\d{2}|^\d{4}-\d{2}-\d{2}.*\s$"
 _WILDCARDS = "*?["
 _NUM_SHOWN = 5
-# Returns, of the names of all columns, those to read, in the order to read them in.
-Choose = Callable[[Sequence[str]], list[str]]
 
 
-def read_table(pattern: str, choose: Choose = list) -> pa.Table:
-    """Reads all files of a pattern into one table; numbers, dates and booleans of CSV files get their types.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TableFiles:
+    """The files of one table.
+
+    Args:
+        pattern: what the user has given.
+        files: the file system.
+        paths: the files in their order.
+        all_names: names of the columns of each file, in its order; the same for all but for that.
+    """
+
+    pattern: str
+    files: pyarrow.fs.FileSystem
+    paths: list[str]
+    all_names: list[list[str]]
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return self.all_names[0]
+
+
+def find_table(pattern: str) -> TableFiles:
+    """Finds the files of a table, and looks at the names of their columns.
 
     Args:
         pattern: an absolute path or a URI: a file, a directory of such files at any depth, or either with `*`, `?`,
             `[...]`, and `**` for any directories. In a URI, `?` is none of them: `check_storage` takes it for options.
-        choose: which columns to read; the others take no memory, and their types and values do not matter.
 
     Raises:
-        DataError: nothing is found, a file cannot be read or is of another kind, the files have different columns, a
-            column comes twice, or there are no rows; or `choose` raises it.
+        DataError: nothing is found, a file cannot be read or is of another kind, the files have different columns, or a
+            column comes twice.
     """
     files, paths = find_files(pattern)
     all_names = [column_names(files, path) for path in paths]
-    check_columns(paths, all_names)
-    names = choose(all_names[0])
-    table = _concatenate(files, paths, [_read_file(files, path, names) for path in paths])
+    _check_columns(paths, all_names)
+    return TableFiles(pattern=pattern, files=files, paths=paths, all_names=all_names)
+
+
+def read_table(found: TableFiles, names: Sequence[str]) -> pa.Table:
+    """Reads all files into one table; numbers, dates and booleans of CSV files get their types.
+
+    Args:
+        found: the files.
+        names: which columns to read; the others take no memory, and their types and values do not matter.
+
+    Raises:
+        DataError: a file cannot be read, or there are no rows.
+    """
+    table = _concatenate(found, [_read_file(found, index, names) for index in range(len(found.paths))])
     if not len(table):
-        raise no_rows(pattern)
+        raise no_rows(found.pattern)
     return table
 
 
@@ -79,25 +111,6 @@ def find_files(pattern: str) -> tuple[pyarrow.fs.FileSystem, list[str]]:
             f"--data {pattern} holds CSV and Parquet: expected one kind of file. Give a glob such as *.csv."
         )
     return files, paths
-
-
-def directory_notes(pattern: str, paths: Sequence[str], names: Iterable[str]) -> list[str]:
-    """Returns a note on directories such as `year=2020`, where writers keep what is no column of the files then.
-
-    Args:
-        pattern: what the user has given; of directories that stand there the user knows.
-        paths: the files.
-        names: columns of the files that are read, and others that are not meant.
-    """
-    known, found = {*pattern.split("/")}, dict[str, str]()
-    for part in (part for path in paths for part in path.split("/")[:-1]):
-        if "=" in part.strip("=") and part not in known:
-            found.setdefault(part.split("=")[0], part)
-    keys = [key for key in found if key not in names]
-    if not keys:
-        return []
-    shown = ", ".join(repr(key) for key in keys)
-    return [f"directories such as {found[keys[0]]} name {shown}: no columns, for only what is in the files is read"]
 
 
 def _match(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
@@ -154,13 +167,14 @@ def column_names(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
     return list(names)
 
 
-def _read_file(files: pyarrow.fs.FileSystem, path: str, names: Sequence[str]) -> pa.Table:
+def _read_file(found: TableFiles, index: int, names: Sequence[str]) -> pa.Table:
+    path = found.paths[index]
     with errors_of(path):
         if path.endswith(".csv"):
-            table = _read_csv(files, path, names)
+            table = _read_csv(found, index, names)
             check_encoding(path, table.schema)
             return table
-        with parquet.ParquetFile(path, filesystem=files) as file:
+        with parquet.ParquetFile(path, filesystem=found.files) as file:
             # Names with a dot may bring others.
             return file.read(columns=list(names)).select(names)
 
@@ -229,15 +243,14 @@ def with_last(names: Sequence[str], all_names: Sequence[str]) -> list[str]:
     return [*(name for name in names if name != all_names[-1]), all_names[-1]]
 
 
-def _read_csv(files: pyarrow.fs.FileSystem, path: str, names: Sequence[str], texts: Sequence[str] = ()) -> pa.Table:
+def _read_csv(found: TableFiles, index: int, names: Sequence[str], texts: Sequence[str] = ()) -> pa.Table:
     """Reads columns of a CSV file; the columns `texts` stay text."""
-    content = files.open_input_file(path).read_buffer()
-    parse = csv_parsing()
-    read_names = with_last(names, csv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names)
+    content = found.files.open_input_file(found.paths[index]).read_buffer()
+    read_names = with_last(names, found.all_names[index])
 
     def read(texts: Iterable[str]) -> pa.Table:
         conversion = csv_conversion(read_names, dict.fromkeys(texts, pa.string()))
-        table = csv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=conversion)
+        table = csv.read_csv(pa.BufferReader(content), parse_options=csv_parsing(), convert_options=conversion)
         check_quotes(table, lambda: pa.BufferReader(content))
         return table.select(names)
 
@@ -269,7 +282,7 @@ def _typed(text: pa.ChunkedArray) -> pa.ChunkedArray:
     return text
 
 
-def check_columns(paths: Sequence[str], names: Sequence[Sequence[str]]) -> None:
+def _check_columns(paths: Sequence[str], names: Sequence[Sequence[str]]) -> None:
     """Raises DataError where a file has other columns than the first one."""
     expected = set(names[0])
     for path, found in zip(paths, names, strict=True):
@@ -287,12 +300,12 @@ def _shown(names: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:_NUM_SHOWN]) + more
 
 
-def _concatenate(files: pyarrow.fs.FileSystem, paths: Sequence[str], tables: list[pa.Table]) -> pa.Table:
+def _concatenate(found: TableFiles, tables: list[pa.Table]) -> pa.Table:
     names = tables[0].column_names
     types = {name: [table[name].type for table in tables] for name in names}
     schema = pa.schema([(name, common_type(name, types[name])) for name in names])
     texts = [name for name in names if different(types[name])]
-    if texts and paths[0].endswith(".csv"):
+    if texts and found.paths[0].endswith(".csv"):
         # As they are written, for 01 is no number beside A1.
-        tables = [_read_csv(files, path, names, texts=texts) for path in paths]
+        tables = [_read_csv(found, index, names, texts=texts) for index in range(len(found.paths))]
     return pa.concat_tables([convert(table, schema) for table in tables])

@@ -1,13 +1,14 @@
 """Notes on columns that are read as they are written, which may not be what they mean."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from annlib.data.conversion import examples, kind_of
 from annlib.data.own_table.config import TableConfig
+from annlib.data.own_table.files import TableFiles
 
 # pandas gives such a name to a column that has none, as the row names that it writes to CSV files.
 _NO_NAME = re.compile(r"(Unnamed: \d+)?")
@@ -20,6 +21,23 @@ _NUM_TEXTS = 1_000
 def is_unnamed(name: str) -> bool:
     """Tells whether a column has no name, so that it is taken as a feature only where --features names it."""
     return _NO_NAME.fullmatch(name) is not None
+
+
+def notes_on(found: TableFiles, sample: pa.Table, row_count: "RowCount", config: TableConfig) -> list[str]:
+    """Returns what a user should know of how a table is read.
+
+    Args:
+        found: its files.
+        sample: some of its rows, with the columns that are used.
+        row_count: has been given all rows.
+        config: which columns are used, and how.
+    """
+    return [
+        *unnamed_notes(found.names, config),
+        *row_count.notes(config),
+        *text_notes(sample),
+        *_directory_notes(found.pattern, found.paths, [*sample.column_names, *config.drop]),
+    ]
 
 
 def unnamed_notes(column_names: Sequence[str], config: TableConfig) -> list[str]:
@@ -52,6 +70,25 @@ def text_notes(table: pa.Table) -> list[str]:
     return notes
 
 
+def _directory_notes(pattern: str, paths: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Returns a note on directories such as `year=2020`, where writers keep what is no column of the files then.
+
+    Args:
+        pattern: what the user has given; of directories that stand there the user knows.
+        paths: the files.
+        names: columns of the files that are read, and others that are not meant.
+    """
+    known, found = {*pattern.split("/")}, dict[str, str]()
+    for part in (part for path in paths for part in path.split("/")[:-1]):
+        if "=" in part.strip("=") and part not in known:
+            found.setdefault(part.split("=")[0], part)
+    keys = [key for key in found if key not in names]
+    if not keys:
+        return []
+    shown = ", ".join(repr(key) for key in keys)
+    return [f"directories such as {found[keys[0]]} name {shown}: no columns, for only what is in the files is read"]
+
+
 class RowCount:
     """Finds columns that count the rows: in the file that they come from, they may tell the target by its order.
 
@@ -60,20 +97,17 @@ class RowCount:
     """
 
     def __init__(self, schema: pa.Schema) -> None:
-        self._first: dict[str, int | None] = {field.name: None for field in schema if pa.types.is_integer(field.type)}
+        self._first: dict[str, float | None] = {field.name: None for field in schema if pa.types.is_integer(field.type)}
         self._num_rows = 0
 
     def update(self, chunk: pa.Table) -> "RowCount":
         """Takes the next rows."""
-        for name, first in list(self._first.items()):
-            numbers = chunk[name].to_numpy()
-            if first is None and len(numbers) and not chunk[name].null_count:
-                first = self._first[name] = int(numbers[0]) - self._num_rows
-            if first is not None:
-                expected = np.arange(len(numbers), dtype=np.float64) + (first + self._num_rows)
-                if not np.array_equal(numbers, expected):
-                    del self._first[name]
-            elif len(numbers):
+        rows = np.arange(self._num_rows, self._num_rows + len(chunk))
+        for name, first in list(self._first.items()) if len(chunk) else []:
+            # A missing value is NaN here, which nothing is equal to.
+            differences = chunk[name].to_numpy() - rows
+            self._first[name] = differences[0] if first is None else first
+            if not (differences == self._first[name]).all():
                 del self._first[name]
         self._num_rows += len(chunk)
         return self
@@ -83,7 +117,7 @@ class RowCount:
         if config.features is not None or self._num_rows < 3:
             return []
         return [
-            f"{name!r} counts the rows, from {first:,} on: leave it out by --drop unless new rows have such a number"
+            f"{name!r} counts the rows, from {first:,.0f} on: leave it out by --drop unless new rows have such a number"
             for name, first in self._first.items()
             if first is not None
         ]

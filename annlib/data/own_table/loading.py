@@ -1,6 +1,5 @@
 """A table of the user's own as a data set."""
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,8 +22,8 @@ from annlib.data.own_table.checks import (
     used_names,
 )
 from annlib.data.own_table.config import TableConfig
-from annlib.data.own_table.files import column_names, directory_notes, find_files, read_table
-from annlib.data.own_table.hints import RowCount, text_notes, unnamed_notes
+from annlib.data.own_table.files import find_table, read_table
+from annlib.data.own_table.hints import RowCount, notes_on
 from annlib.data.own_table.scanning import CHUNK_ROWS
 from annlib.data.own_table.splitting import (
     Rows,
@@ -49,7 +48,8 @@ def load_table(config: TableConfig) -> Dataset:
     Raises:
         DataError: the table cannot be trained on; what, where, how many rows, examples.
     """
-    table = read_table(config.data, functools.partial(used_names, config=config))
+    found = find_table(config.data)
+    table = read_table(found, used_names(found.names, config))
     names = [name for name in table.column_names if name not in other_names(config)]
     for name in (*names, *config.target):
         check_one_kind(name, table[name])
@@ -66,13 +66,7 @@ def load_table(config: TableConfig) -> Dataset:
     weights = None if config.weight is None else _weights(table[config.weight], config.weight, splits)
     columns, useless = fit_columns(features, kinds, splits[0])
     notes += left_out(columns, useless, config)
-    files, paths = find_files(config.data)
-    notes += [
-        *unnamed_notes(column_names(files, paths[0]), config),
-        *RowCount(features.schema).update(features).notes(config),
-        *text_notes(table),
-        *directory_notes(config.data, paths, [*table.column_names, *config.drop]),
-    ]
+    notes += notes_on(found, table, RowCount(features.schema).update(features), config)
     x = encode(columns, features)
     train, validation, test = (
         Split(x=x[rows], y=y[rows], weight=None if weights is None else weights[rows]) for rows in splits

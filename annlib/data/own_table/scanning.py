@@ -15,13 +15,10 @@ from annlib.data.own_table.files import (
     FALSE_TEXTS,
     TRUE_TEXTS,
     ZONED,
-    Choose,
-    check_columns,
-    column_names,
+    TableFiles,
     csv_conversion,
     csv_parsing,
     errors_of,
-    find_files,
     no_rows,
     with_last,
 )
@@ -59,43 +56,37 @@ class TableScan:
     """A table in files.
 
     Args:
-        files: the file system.
-        paths: the files in their order.
+        found: the files.
         schemas: names and types of the columns that are read, as each file has them.
         schema: the same for every chunk.
         num_rows: rows of all files, 1 or more.
     """
 
-    files: pyarrow.fs.FileSystem
-    paths: tuple[str, ...]
+    found: TableFiles
     schemas: tuple[pa.Schema, ...]
     schema: pa.Schema
     num_rows: int
 
     @classmethod
-    def open(cls, pattern: str, choose: Choose = list) -> Self:
-        """Finds the files, their columns and how many rows they have; CSV files are read once for that.
+    def open(cls, found: TableFiles, names: list[str]) -> Self:
+        """Finds the types of columns and how many rows there are; CSV files are read once for that.
 
         Args:
-            pattern: as for `read_table`.
-            choose: as for `read_table`.
+            found: as for `read_table`.
+            names: as for `read_table`.
 
         Raises:
             DataError: as `read_table` raises it.
         """
-        files, paths = find_files(pattern)
-        all_names = [column_names(files, path) for path in paths]
-        check_columns(paths, all_names)
-        names = choose(all_names[0])
-        survey = _survey_csv if paths[0].endswith(".csv") else _survey_parquet
-        found = [survey(files, path, names) for path in paths]
-        num_rows = sum(rows for _, rows in found)
+        survey = _survey_csv if found.paths[0].endswith(".csv") else _survey_parquet
+        surveys = [survey(found, index, names) for index in range(len(found.paths))]
+        num_rows = sum(rows for _, rows in surveys)
         if not num_rows:
-            raise no_rows(pattern)
-        schemas = tuple(schema for schema, _ in found)
+            raise no_rows(found.pattern)
+        schemas = tuple(schema for schema, _ in surveys)
         types = {name: [schema.field(name).type for schema in schemas] for name in names}
         schema = pa.schema([(name, common_type(name, types[name])) for name in names])
-        return cls(files=files, paths=tuple(paths), schemas=schemas, schema=schema, num_rows=num_rows)
+        return cls(found=found, schemas=schemas, schema=schema, num_rows=num_rows)
 
     def chunks(self) -> Iterator[pa.Table]:
         """Yields all rows in their order, `CHUNK_ROWS` or fewer at a time, and about `CHUNK_BYTES` or less.
@@ -103,7 +94,7 @@ class TableScan:
         Raises:
             DataError: a file cannot be read.
         """
-        for path, schema in zip(self.paths, self.schemas, strict=True):
+        for path, schema in zip(self.found.paths, self.schemas, strict=True):
             with errors_of(path):
                 batches = self._csv(path, schema) if path.endswith(".csv") else self._parquet(path)
                 for batch in batches:
@@ -119,7 +110,7 @@ class TableScan:
         }
         # Arrow does not take a blank before a date in a column that is known to hold dates.
         read = {name: pa.string() if pa.types.is_timestamp(type_) else type_ for name, type_ in own.items()}
-        for batch in open_csv(self.files, path, csv_conversion(list(read), read)):
+        for batch in open_csv(self.found.files, path, csv_conversion(list(read), read)):
             columns = [
                 column if column.type == own[name] else pc.utf8_trim_whitespace(column).cast(own[name])
                 for name, column in zip(read, batch.columns, strict=True)
@@ -128,15 +119,16 @@ class TableScan:
 
     def _parquet(self, path: str) -> Iterator[pa.RecordBatch]:
         names = self.schema.names
-        with open_parquet(self.files, path, len(names)) as file:
+        with open_parquet(self.found.files, path, len(names)) as file:
             first = next(file.iter_batches(FIRST_ROWS, columns=names), None)
             if first is not None:
                 most = CHUNK_BYTES * len(first) // max(first.nbytes, 1)
                 yield from file.iter_batches(min(max(most, 1), CHUNK_ROWS), columns=names)
 
 
-def _survey_parquet(files: pyarrow.fs.FileSystem, path: str, names: list[str]) -> tuple[pa.Schema, int]:
-    with errors_of(path), parquet.ParquetFile(path, filesystem=files) as file:
+def _survey_parquet(found: TableFiles, index: int, names: list[str]) -> tuple[pa.Schema, int]:
+    path = found.paths[index]
+    with errors_of(path), parquet.ParquetFile(path, filesystem=found.files) as file:
         schema = file.schema_arrow
         return pa.schema([(name, schema.field(name).type) for name in names]), file.metadata.num_rows
 
@@ -148,11 +140,12 @@ def open_parquet(files: pyarrow.fs.FileSystem, path: str, num_columns: int) -> p
     return parquet.ParquetFile(path, filesystem=files, pre_buffer=False, buffer_size=buffer_size)
 
 
-def _survey_csv(files: pyarrow.fs.FileSystem, path: str, names: list[str]) -> tuple[pa.Schema, int]:
+def _survey_csv(found: TableFiles, index: int, names: list[str]) -> tuple[pa.Schema, int]:
+    files, path = found.files, found.paths[index]
     with errors_of(path):
         types = dict.fromkeys(names, pa.null())
         num_rows, last = 0, None
-        read_names = with_last(names, column_names(files, path))
+        read_names = with_last(names, found.all_names[index])
         for batch in open_csv(files, path, csv_conversion(read_names, dict.fromkeys(read_names, pa.string()))):
             num_rows += len(batch)
             last = batch

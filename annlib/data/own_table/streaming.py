@@ -6,7 +6,6 @@ encodes the rows. What is prepared is kept in the cache, for workers, later star
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import json
 import shutil
@@ -27,7 +26,7 @@ from annlib.data.dataset import Dataset, StreamedSplit
 from annlib.data.encoding import encode
 from annlib.data.own_table.checks import check_weights, used_names
 from annlib.data.own_table.config import TableConfig
-from annlib.data.own_table.files import find_files
+from annlib.data.own_table.files import find_files, find_table
 from annlib.data.own_table.loading import table_dataset
 from annlib.data.own_table.scanning import TableScan
 from annlib.data.own_table.splitting import SPLITS, check_training_classes, count_classes
@@ -125,7 +124,8 @@ def _prepare(config: TableConfig, directory: Path) -> None:
 
 
 def _prepare_in(directory: Path, config: TableConfig) -> None:
-    scan = TableScan.open(config.data, functools.partial(used_names, config=config))
+    found = find_table(config.data)
+    scan = TableScan.open(found, used_names(found.names, config))
     survey = Survey(scan, config)
     prepared = survey.result()
     sizes = _write_rows(scan, config, survey, prepared, directory)

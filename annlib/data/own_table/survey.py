@@ -21,8 +21,7 @@ from annlib.data.own_table.checks import (
     other_names,
 )
 from annlib.data.own_table.config import TableConfig
-from annlib.data.own_table.files import column_names, directory_notes
-from annlib.data.own_table.hints import RowCount, text_notes, unnamed_notes
+from annlib.data.own_table.hints import RowCount, notes_on
 from annlib.data.own_table.scanning import TableScan
 from annlib.data.own_table.splitting import SPLITS, check_num_rows, check_split_sizes, split_numbers
 from annlib.data.own_table.target import Target, TargetColumn, check_resolution, find_target
@@ -106,12 +105,7 @@ class Survey:
             check_resolution(self.target, *y_moments)
         columns, useless = self._statistics.result()
         notes += left_out(columns, useless, config)
-        notes += [
-            *unnamed_notes(column_names(self._scan.files, self._scan.paths[0]), config),
-            *self._row_count.notes(config),
-            *text_notes(self._sample),
-            *directory_notes(config.data, self._scan.paths, [*self._scan.schema.names, *config.drop]),
-        ]
+        notes += notes_on(self._scan.found, self._sample, self._row_count, config)
         return Prepared(
             columns=columns,
             task=self.target.task,

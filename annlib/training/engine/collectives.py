@@ -26,6 +26,13 @@ def sum_over_replicas(strategy: tf.distribute.Strategy, values: Sequence[float])
     return [float(value) for value in strategy.experimental_local_results(total)[0].numpy()]
 
 
+def values_of_chief(strategy: tf.distribute.Strategy, values: Sequence[float], *, is_chief: bool) -> list[float]:
+    """Returns the chief's values, float32, on every worker. All workers have to call it."""
+    if strategy.num_replicas_in_sync == 1:
+        return list(values)
+    return sum_over_replicas(strategy, [value if is_chief else 0.0 for value in values])
+
+
 @functools.cache
 def _summing_function(strategy: tf.distribute.Strategy) -> Any:
     # Kept for each strategy, for tracing a new function takes longer than the sum.

@@ -6,8 +6,8 @@ import pytest
 
 from annlib import Dataset
 from annlib.errors import DataError
-from annlib.training import worker
 from annlib.training.context import WorkerContext
+from annlib.training.engine import collectives
 from annlib.training.worker import _check_same_data, _errors_of_hdf5
 
 
@@ -30,7 +30,12 @@ def dataset(seed: int) -> Dataset:
 def test_a_worker_with_other_data_than_rank_0_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     config: Any = SimpleNamespace(workload="own.py:own")
     shares = []
-    monkeypatch.setattr(worker, "sum_over_replicas", lambda _, values: shares.append(values[0]) or [sum(shares)])
+
+    def add(_: Any, values: list[float]) -> list[float]:
+        shares.append(values[0])
+        return [sum(shares)]
+
+    monkeypatch.setattr(collectives, "sum_over_replicas", add)
     strategy = SimpleNamespace(num_replicas_in_sync=2)
     ranks = [WorkerContext(rank=rank, strategy=strategy) for rank in (0, 1)]
     _check_same_data(dataset(0), config, ranks[0])

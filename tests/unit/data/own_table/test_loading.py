@@ -10,7 +10,7 @@ import pytest
 from own_tables import table
 
 from annlib.data import Dataset
-from annlib.data.own_table.files import read_table
+from annlib.data.own_table.files import find_table, read_table
 from annlib.data.own_table.scanning import TableScan
 from annlib.errors import DataError
 
@@ -254,8 +254,9 @@ def test_a_streamed_csv_file_has_the_types_of_one_in_memory(load: Any, tmp_path:
 def test_only_the_columns_that_are_used_are_read(tmp_path: Path, ending: str) -> None:
     frame, path = table(), tmp_path / f"table.{ending}"
     frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
-    assert read_table(str(path), lambda names: [*names][::2]).column_names == ["size", "price"]
-    chunk = next(TableScan.open(str(path), lambda names: ["price", "size"]).chunks())
+    found = find_table(str(path))
+    assert read_table(found, found.names[::2]).column_names == ["size", "price"]
+    chunk = next(TableScan.open(found, ["price", "size"]).chunks())
     assert chunk.column_names == ["price", "size"]
 
 

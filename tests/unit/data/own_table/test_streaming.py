@@ -13,6 +13,7 @@ from annlib.data import Dataset
 from annlib.data.dataset import StreamedSplit
 from annlib.data.own_table import scanning, streaming, survey
 from annlib.data.own_table.config import TableConfig
+from annlib.data.own_table.files import find_table
 from annlib.data.own_table.sizing import memory_needed_bytes, must_stream
 from annlib.errors import DataError, StorageError
 from annlib.workloads.table import build_model
@@ -244,14 +245,15 @@ def test_wide_rows_come_in_chunks_and_samples_of_as_many_bytes(
     monkeypatch.setattr(survey, "_SURVEY_BYTES", 20_000)
     frame = table(1000, doc=[f"{row} {'x' * 200}" for row in range(1000)])
     frame.to_parquet(tmp_path / "table.parquet")
-    scan = scanning.TableScan.open(str(tmp_path / "table.parquet"))
+    found = find_table(str(tmp_path / "table.parquet"))
+    scan = scanning.TableScan.open(found, found.names)
     chunks = list(scan.chunks())
     assert max(chunk.nbytes for chunk in chunks) < 11_000
     assert sum(map(len, chunks)) == 1000
-    found = survey.Survey(scan, table_config(str(tmp_path / "table.parquet")))
-    assert 10_000 < found._sample.nbytes <= 20_000
+    surveyed = survey.Survey(scan, table_config(str(tmp_path / "table.parquet")))
+    assert 10_000 < surveyed._sample.nbytes <= 20_000
     # All over the table, every row of a multiple.
-    rows = [int(text.split()[0]) for text in found._sample["doc"].to_pylist()]
+    rows = [int(text.split()[0]) for text in surveyed._sample["doc"].to_pylist()]
     assert rows == list(range(0, 1000, 16))
 
 
