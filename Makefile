@@ -40,11 +40,11 @@ lint: setup ## Check style, types and the direction of imports
 # Two processes share the files of tests; those with Ray run one at a time, for each starts workers for both cores.
 test: lint ## Check everything, then run the tests
 	@.ci/setup.sh --test-tools
-	$(BIN)/pytest -m "not faults and not image" --ignore tests/distributed --numprocesses 2 --dist loadfile $(ARGS)
-	$(BIN)/pytest -m "not faults and not image" tests/distributed $(ARGS)
+	$(BIN)/pytest -m "not slow and not image" --ignore tests/distributed --numprocesses 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest -m "not slow and not image" tests/distributed $(ARGS)
 
-test-faults: setup ## Run what `make test` leaves out: the slow cells of the fault matrix
-	$(BIN)/pytest -m faults $(ARGS)
+test-faults: setup ## Run what `make test` leaves out: the rest of the fault matrix, and slow variants
+	$(BIN)/pytest -m slow $(ARGS)
 
 bench: setup ## Compare annlib's speed with what benchmarks.json records; ARGS=--record records it
 	$(BIN)/python jobs/benchmark.py --compare benchmarks.json --rounds 3 $(ARGS)

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Callable, Collection
-from pathlib import Path
 from typing import Any, NoReturn
 
 from annlib.config import RunConfig
@@ -46,7 +45,7 @@ def add_run_flags(
             default = ",".join(str(value) for value in default) if isinstance(default, tuple) else default
             shown = "" if default in ("", None) else f" (default: {default})"
             parser.add_argument(flag, metavar=name.upper(), help=f"{description}{shown}")
-    parser.add_argument("--config", metavar="FILE", type=Path, help="YAML file with values by field name")
+    parser.add_argument("--config", metavar="FILE", help="YAML file with values by field name: a path or a URI")
 
 
 def whole_number(text: str, *, minimum: int = 0) -> int:

@@ -28,7 +28,7 @@ from pydantic import (
 )
 
 from annlib.errors import ConfigError
-from annlib.storage import check_storage, is_remote
+from annlib.storage import check_storage, describe, is_remote, read_text
 
 ENVIRONMENT_PREFIX = "ANNLIB_"
 # Numbers of processes come again, also in a container that was started again beside what the one before it has left.
@@ -254,7 +254,7 @@ def load_config(
     arguments: Mapping[str, Any],
     *,
     defaults: Mapping[str, Any],
-    config_file: Path | None = None,
+    config_file: str | Path | None = None,
     environment: Mapping[str, str] | None = None,
     config_class: type[RunConfig] = RunConfig,
 ) -> RunConfig:
@@ -263,7 +263,7 @@ def load_config(
     Args:
         arguments: values of the command line, by field name; what was not given is not in it.
         defaults: values of the workload.
-        config_file: YAML file with values by field name.
+        config_file: YAML file with values by field name: a path or a URI.
         environment: environment variables; those of the process when None.
         config_class: the workload's kind of configuration.
 
@@ -321,27 +321,33 @@ _YamlLoader.yaml_implicit_resolvers = {
 _YamlLoader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?[0-9][0-9_]*$"), list("-+0123456789"))
 
 
-def read_yaml(path: Path, *, flag: str) -> dict[str, Any]:
+def read_yaml(file: str | Path, *, flag: str) -> dict[str, Any]:
     """Returns the values of a YAML file by name; an empty file has none.
 
+    Args:
+        file: a path, or a URI as `--storage` takes it.
+        flag: what gave the file, for messages.
+
     Raises:
-        ConfigError: it cannot be read, or holds something else; the message names the flag that gave the file.
+        ConfigError: it cannot be read, or holds something else.
     """
+    location = check_storage(str(file), name=flag)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_YamlLoader)  # a SafeLoader
+        content = yaml.load(read_text(location), Loader=_YamlLoader)  # a SafeLoader
     except OSError as error:
         raise ConfigError(
-            f"{flag} {path} cannot be read: expected a YAML file, received {error.strerror}. Correct the path."
+            f"{flag} {file} cannot be read: expected a YAML file, received "
+            f"{error.strerror or describe(error)}. Correct the path."
         ) from None
     # Also numbers of more digits than Python reads, and days that no calendar has.
     except (yaml.YAMLError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{flag} {path} is not YAML: {reason}. Write it as `key: value` lines.") from None
+        raise ConfigError(f"{flag} {file} is not YAML: {reason}. Write it as `key: value` lines.") from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise ConfigError(
-            f"{flag} {path} holds a {type(content).__name__}: expected `key: value` lines. Write one line a value."
+            f"{flag} {file} holds a {type(content).__name__}: expected `key: value` lines. Write one line a value."
         )
     return content
 

@@ -7,6 +7,7 @@ STORAGE_EMULATOR_HOST, which names a server that takes anybody.
 
 import contextlib
 import datetime
+import errno
 import os
 import shutil
 import time
@@ -233,6 +234,23 @@ def open_filesystem(location: str) -> "tuple[pyarrow.fs.FileSystem, str]":
         return fs.LocalFileSystem(), location
     scheme, _, path = location.partition("://")
     return _filesystem(scheme), path
+
+
+def read_text(location: str) -> str:
+    """Returns the content of a file at a location that `check_storage` returned.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    if not is_remote(location):
+        return Path(location).read_text(encoding="utf-8")
+    files, path = open_filesystem(location)
+    try:
+        with files.open_input_stream(path) as stream:
+            return str(stream.read(), encoding="utf-8")
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location) from None
 
 
 def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
 
 from annlib.command import Parser, add_run_flags, given_values
 from annlib.config import RunConfig, load_config, read_yaml
@@ -81,7 +80,7 @@ def _flags_of(config_class: type[RunConfig], run_flags: Collection[str] | None) 
     return {*run_flags, *(name for name in config_class.model_fields if name not in RunConfig.model_fields)}
 
 
-def _workload_of(config_file: Path | None) -> str | None:
+def _workload_of(config_file: str | None) -> str | None:
     """Returns the workload that a YAML file names."""
     name = None if config_file is None else read_yaml(config_file, flag="--config").get("workload")
     return None if name is None else str(name)

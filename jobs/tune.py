@@ -19,7 +19,7 @@ def add_search_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of a search."""
     parser.add_argument("--num-trials", type=positive_integer, default=20, help="trials in all (default: 20)")
     parser.add_argument(
-        "--space", type=Path, metavar="FILE", help="YAML file of what to vary (default: the workload's)"
+        "--space", metavar="FILE", help="YAML file of what to vary: a path or a URI (default: the workload's)"
     )
     parser.add_argument(
         "--metric",

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from annlib.config import RunConfig
@@ -81,7 +80,7 @@ def define(
     workload: Workload,
     *,
     num_trials: int,
-    space_file: Path | None = None,
+    space_file: str | None = None,
     metric: str | None = None,
     monitor_mode: str | None = None,
     concurrency: int | None = None,
@@ -93,7 +92,7 @@ def define(
         config: the configuration of the first trial, with the name and the storage of the search.
         workload: what to train.
         num_trials: trials in all.
-        space_file: YAML file of what to vary; None takes the workload's default space.
+        space_file: YAML file of what to vary, a path or a URI; None takes the workload's default space.
         metric: what to compare; None takes the configuration's `monitor` where that is set, else the accuracy of a
             classifier, and `val_loss` of other models.
         monitor_mode: "min", "max" or "auto", of that metric; None takes the configuration's where the metric is its

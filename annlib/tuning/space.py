@@ -14,7 +14,6 @@ What is not named keeps the value of the configuration. `hidden: {choice: ["300,
 import dataclasses
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -124,25 +123,25 @@ def _is_taken(base: RunConfig, name: str, value: Value) -> bool:
     return True
 
 
-def read_space(path: Path, base: RunConfig) -> Space:
+def read_space(file: str, base: RunConfig) -> Space:
     """Reads and checks a file of `--space`.
 
     Raises:
         ConfigError: it cannot be read, or the first wrong line: what was expected and received, what to do.
     """
-    values = read_yaml(path, flag="--space")
+    values = read_yaml(file, flag="--space")
     if not values:
         raise ConfigError(
-            f"--space {path} names no hyperparameter: expected one or more of {', '.join(_KINDS)}. "
+            f"--space {file} names no hyperparameter: expected one or more of {', '.join(_KINDS)}. "
             "Write a line such as `learning_rate: {log_uniform: [1e-4, 1e-1]}`."
         )
-    space = {name: _distribution(name, value, path) for name, value in values.items()}
+    space = {name: _distribution(name, value, file) for name, value in values.items()}
     if ("layers" in space) != ("neurons" in space) or ("hidden" in space and "layers" in space):
         raise ConfigError(
-            f"--space {path} has {', '.join(n for n in ('layers', 'neurons', 'hidden') if n in space)}: expected "
+            f"--space {file} has {', '.join(n for n in ('layers', 'neurons', 'hidden') if n in space)}: expected "
             "layers and neurons, or hidden alone. A fixed one of the two is `layers: {choice: [2]}`."
         )
-    check_space(space, base, f"--space {path}")
+    check_space(space, base, f"--space {file}")
     return space
 
 
@@ -162,52 +161,52 @@ def check_space(space: Space, base: RunConfig, place: str) -> None:
                 ) from None
 
 
-def _distribution(name: str, value: Any, path: Path) -> Distribution:
+def _distribution(name: str, value: Any, file: str) -> Distribution:
     if name not in _KINDS:
         raise ConfigError(
-            f"{name!r} of --space {path} is unknown{did_you_mean(name, _KINDS)}: expected one of {', '.join(_KINDS)}. "
+            f"{name!r} of --space {file} is unknown{did_you_mean(name, _KINDS)}: expected one of {', '.join(_KINDS)}. "
             "Correct or remove it."
         )
     kinds = (*_KINDS[name], "choice")
     if not isinstance(value, dict) or len(value) != 1 or next(iter(value)) not in kinds:
         raise ConfigError(
-            f"{name} of --space {path} has no distribution that fits: expected one of {', '.join(kinds)}, as "
+            f"{name} of --space {file} has no distribution that fits: expected one of {', '.join(kinds)}, as "
             f"`{name}: {{{kinds[0]}: [...]}}`, received {value!r}. Correct it."
         )
     ((kind, values),) = value.items()
     if not isinstance(values, list) or not values:
         raise ConfigError(
-            f"{name} of --space {path} has no values: expected a list such as `{name}: {{{kind}: [...]}}`, received "
+            f"{name} of --space {file} has no values: expected a list such as `{name}: {{{kind}: [...]}}`, received "
             f"{values!r}. Correct it."
         )
     if kind == "choice":
-        return Distribution(kind, tuple(_choice(name, item, path) for item in values))
-    return Distribution(kind, _bounds(name, kind, values, path))
+        return Distribution(kind, tuple(_choice(name, item, file) for item in values))
+    return Distribution(kind, _bounds(name, kind, values, file))
 
 
-def _choice(name: str, item: Any, path: Path) -> Value:
+def _choice(name: str, item: Any, file: str) -> Value:
     """Returns a choice as the configuration takes it; a list is the neurons of hidden layers."""
     if name == "hidden" and isinstance(item, list):
         return ",".join(map(str, item))
     if not isinstance(item, bool) and isinstance(item, int if name == "layers" else (int, float, str)):
         value: Value = item
-        _check_size(name, value, path)
+        _check_size(name, value, file)
         return value
     kind = "a whole number" if name == "layers" else "a number or a text"
-    raise ConfigError(f"{name} of --space {path} has a wrong choice: expected {kind}, received {item!r}. Correct it.")
+    raise ConfigError(f"{name} of --space {file} has a wrong choice: expected {kind}, received {item!r}. Correct it.")
 
 
-def _check_size(name: str, value: Value, path: Path) -> None:
+def _check_size(name: str, value: Value, file: str) -> None:
     """Raises ConfigError where a whole number is larger than any model or batch, before something is made of it."""
     largest = _MOST_LAYERS if name == "layers" else _LARGEST
     if isinstance(value, int) and value > largest:
         received = str(value) if value < 10**20 else f"one of {len(str(value))} digits"
         raise ConfigError(
-            f"{name} of --space {path} is too large: expected at most {largest}, received {received}. Correct it."
+            f"{name} of --space {file} is too large: expected at most {largest}, received {received}. Correct it."
         )
 
 
-def _bounds(name: str, kind: str, values: list[Any], path: Path) -> tuple[Value, ...]:
+def _bounds(name: str, kind: str, values: list[Any], file: str) -> tuple[Value, ...]:
     convert = int if kind.endswith("integer") else float
     try:
         # YAML takes 1e-4 for text.
@@ -216,12 +215,12 @@ def _bounds(name: str, kind: str, values: list[Any], path: Path) -> tuple[Value,
         bounds = ()
     lowest = 0.0 if kind.startswith("log_") else -math.inf
     if len(bounds) == 2:
-        _check_size(name, bounds[1], path)
+        _check_size(name, bounds[1], file)
     if len(bounds) != 2 or not lowest < bounds[0] < bounds[1] < math.inf:
         numbers = "whole numbers" if convert is int else "numbers"
         above = " above 0" if kind.startswith("log_") else ""
         raise ConfigError(
-            f"{name} of --space {path} has wrong bounds: expected two {numbers}{above}, the smaller one first, "
+            f"{name} of --space {file} has wrong bounds: expected two {numbers}{above}, the smaller one first, "
             f"received {values!r}. Correct them."
         )
     return bounds

@@ -64,6 +64,7 @@ def test_an_all_reduce_takes_its_time(children: list[Child]) -> None:
     assert all(seconds > 0 for seconds in evaluate(children, "worker.all_reduce_s(256, 3)"))
 
 
+@pytest.mark.slow
 def test_everything_is_measured_for_every_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "MODELS", {"784-300-100-10": ((5,), 10)})
     monkeypatch.setattr(groups, "WORLD_SIZES", (1, 2))

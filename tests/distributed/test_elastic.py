@@ -23,7 +23,7 @@ def nodes() -> Iterator[Any]:
     cluster.shutdown()
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_a_run_grows_and_shrinks_with_the_cluster(tmp_path: Path, nodes: Any, record_property: Any) -> None:
     finish(start(tmp_path / "expected", "none", "never", "--epochs", "1000"))
     process = start(tmp_path, "none", "never", "--num-workers", "1:2", "--epochs", "100000", address=nodes.address)
@@ -53,7 +53,7 @@ def test_a_run_grows_and_shrinks_with_the_cluster(tmp_path: Path, nodes: Any, re
             assert other[name] == pytest.approx(one[name], rel=1e-6)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_a_range_starts_with_what_there_is(tmp_path: Path, nodes: Any) -> None:
     out = finish(start(tmp_path, "none", "never", "--num-workers", "1:4", address=nodes.address))
     assert metrics_of(tmp_path / "run")["world_sizes"] == [1], out

@@ -130,7 +130,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[O
 
 
 every_world = pytest.mark.parametrize(
-    "world", [pytest.param(name, marks=() if name == "2_workers" else pytest.mark.faults) for name in WORLDS]
+    "world", [pytest.param(name, marks=() if name == "2_workers" else pytest.mark.slow) for name in WORLDS]
 )
 every_case = pytest.mark.parametrize("name", worker.CASES)
 Outcomes = Callable[[str], list[Outcome]]

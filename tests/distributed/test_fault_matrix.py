@@ -15,12 +15,12 @@ MOMENTS = ("first-epoch", "checkpoint", "evaluation", "last-epoch")
 
 
 WORKER_FAULTS = [
-    pytest.param(fault, moment, marks=() if (fault, moment) == ("kill-0", "checkpoint") else pytest.mark.faults)
+    pytest.param(fault, moment, marks=() if (fault, moment) == ("kill-0", "checkpoint") else pytest.mark.slow)
     for fault in ("kill-0", "kill-1", "stop-1")
     for moment in MOMENTS
 ]
 # A checkpoint to damage is there from the second epoch on at the latest.
-WORKER_FAULTS += [pytest.param(fault, "last-epoch", marks=pytest.mark.faults) for fault in ("corrupt", "truncate")]
+WORKER_FAULTS += [pytest.param(fault, "last-epoch", marks=pytest.mark.slow) for fault in ("corrupt", "truncate")]
 
 
 @pytest.mark.parametrize(("fault", "moment"), WORKER_FAULTS)
@@ -43,7 +43,7 @@ DRIVER_FAULTS = [
         fault,
         moment,
         workers,
-        marks=() if (fault, moment, workers) == ("driver", "checkpoint", "0") else pytest.mark.faults,
+        marks=() if (fault, moment, workers) == ("driver", "checkpoint", "0") else pytest.mark.slow,
     )
     for fault in ("driver", "sigterm")
     for moment in MOMENTS
@@ -87,7 +87,7 @@ def nodes() -> Iterator[Any]:
     cluster.shutdown()
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "moment"), [*(("node", moment) for moment in MOMENTS), ("drain", "first-epoch"), ("drain", "evaluation")]
 )
@@ -121,7 +121,7 @@ def num_rows(run: Path) -> int:
     return len(history(run)) if (run / "history.csv").exists() else 0
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_twenty_kills_at_random_times(tmp_path: Path) -> None:
     flags = ["--num-workers", "2", "--epochs", "150", "--max-failures", "40"]
     finish(start(tmp_path / "expected", "none", "never", "--epochs", "150"))

@@ -33,14 +33,9 @@ def fill(disk: Path) -> Path:
     return path
 
 
-CELLS = [
-    pytest.param(moment, workers, marks=() if (moment, workers) == ("last-epoch", "0") else pytest.mark.faults)
-    for moment in ("first-epoch", "checkpoint", "evaluation", "last-epoch")
-    for workers in ("0", "2")
-]
-
-
-@pytest.mark.parametrize(("moment", "num_workers"), CELLS)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["first-epoch", "checkpoint", "evaluation", "last-epoch"])
+@pytest.mark.parametrize("num_workers", ["0", "2"])
 def test_a_full_disk_is_one_error_and_loses_nothing(
     disk: Path, undisturbed: Path, moment: str, num_workers: str
 ) -> None:
@@ -76,7 +71,7 @@ def test_a_disk_that_is_full_already_is_one_error_before_training(disk: Path) ->
     assert "No space left on device" in errors
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_the_disk_is_freed_in_time(disk: Path, undisturbed: Path) -> None:
     process = start(disk, "wait", "last-epoch", "--storage-timeout-s", "60")
     try:
@@ -102,7 +97,7 @@ def give_back(disk: Path) -> None:
     subprocess.run(["umount", disk], check=True)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", ["0", "2"])
 def test_a_disk_that_comes_back_delays_a_checkpoint(
     disk: Path, undisturbed: Path, tmp_path: Path, num_workers: str
@@ -123,7 +118,7 @@ def test_a_disk_that_comes_back_delays_a_checkpoint(
     assert "the storage is back after" in out
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.parametrize("num_workers", ["0", "2"])
 def test_a_disk_that_stays_away_is_one_error(disk: Path, undisturbed: Path, tmp_path: Path, num_workers: str) -> None:
     flags = ["--num-workers", num_workers]

@@ -30,7 +30,7 @@ def server(tmp_path: Path) -> Iterator[str]:
         process.wait()
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_a_run_is_kept_and_goes_on(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", server)
     finish(start(tmp_path / "expected", "none", "never"))
@@ -43,6 +43,7 @@ def test_a_run_is_kept_and_goes_on(server: str, tmp_path: Path, monkeypatch: pyt
     assert_same(tmp_path / "fetched", tmp_path / "expected/run")
 
 
+@pytest.mark.slow
 def test_a_store_without_credentials_is_one_line_soon(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "STORAGE_EMULATOR_HOST"}
     started = time.monotonic()

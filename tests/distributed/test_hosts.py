@@ -15,7 +15,7 @@ from annlib.artifacts import RunDirectory
 from annlib.training import attempts
 from annlib.training.distributed.launch import TELL_WAIT_S
 
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

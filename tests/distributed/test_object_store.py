@@ -14,10 +14,14 @@ from fault_runs import ROOT, Faulty, assert_same, errors_of, finish, start, wait
 from object_store import SECRET_KEY, ObjectStore, object_store
 
 import annlib
+from annlib.config import load_config
 from annlib.data.own_table.files import find_table, read_table
-from annlib.errors import DataError, StorageError
+from annlib.errors import ConfigError, DataError, StorageError
 from annlib.mirror import Mirror
 from annlib.storage import Remote
+from annlib.workloads import find
+
+DEFAULTS = find("digits").defaults
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +51,7 @@ def fetch(place: Path) -> Path:
 
 
 @pytest.mark.usefixtures("environment")
-@pytest.mark.parametrize("num_workers", ["0", pytest.param("2", marks=pytest.mark.faults)])
+@pytest.mark.parametrize("num_workers", ["0", pytest.param("2", marks=pytest.mark.slow)])
 def test_a_run_leaves_everything_there_and_goes_on_from_there(
     tmp_path: Path, undisturbed: Path, num_workers: str
 ) -> None:
@@ -88,9 +92,9 @@ def test_the_run_is_evaluated_and_loaded_from_there(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("moment", "seconds", "num_workers"),
     [
-        ("first-epoch", 5.0, "0"),
+        pytest.param("first-epoch", 5.0, "0", marks=pytest.mark.slow),
         *(
-            pytest.param(moment, 20.0, "2", marks=pytest.mark.faults)
+            pytest.param(moment, 20.0, "2", marks=pytest.mark.slow)
             for moment in ("first-epoch", "checkpoint", "evaluation", "last-epoch")
         ),
     ],
@@ -118,8 +122,9 @@ def test_an_outage_is_waited_for(
     assert " is back after " in logs
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("environment")
-@pytest.mark.parametrize("num_workers", ["0", pytest.param("2", marks=pytest.mark.faults)])
+@pytest.mark.parametrize("num_workers", ["0", "2"])
 def test_an_outage_for_good_is_one_error_and_loses_nothing(
     tmp_path: Path, undisturbed: Path, store: ObjectStore, num_workers: str
 ) -> None:
@@ -211,6 +216,21 @@ def test_a_file_that_grows_is_copied_again(tmp_path: Path) -> None:
             assert remote.list() == {"run.log": log.stat().st_size}
     remote.download("run.log", tmp_path / "copy")
     assert (tmp_path / "copy").read_text() == "line 0\nline 1\nline 2\n"
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_configuration_is_read_from_the_object_store(tmp_path: Path) -> None:
+    (tmp_path / "best.yaml").write_text("workload: digits\nepochs: 7\n")
+    Remote("s3://bucket/searches").upload(tmp_path / "best.yaml", "first/best.yaml")
+    config = load_config({}, defaults=DEFAULTS, config_file="s3://bucket/searches/first/best.yaml", environment={})
+    assert (config.workload, config.epochs) == ("digits", 7)
+    for uri, message in (
+        ("s3://bucket/searches/none.yaml", "received No such file or directory"),
+        ("s3://:secret@bucket/best.yaml", "holds credentials or options"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^--config .*{message}") as caught:
+            load_config({}, defaults=DEFAULTS, config_file=uri, environment={})
+        assert "secret" not in str(caught.value)
 
 
 @pytest.mark.usefixtures("environment")

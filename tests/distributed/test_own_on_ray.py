@@ -15,6 +15,7 @@ import yaml
 import annlib
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.slow
 # In float64 rounding is too small to switch a ReLU unit.
 FLAGS = ["--epochs", "3", "--global-batch-size", "16", "--precision", "float64"]
 PROGRAM = """
@@ -87,7 +88,6 @@ def test_two_workers_follow_the_curve_of_one_process(directory: Path, name: str,
         np.testing.assert_allclose(received, expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.faults
 def test_a_workload_of_a_file_is_searched(directory: Path) -> None:
     flags = ["--num-trials", "2", "--epochs", "2", "--metric", "val_mae", "--storage", "searches", "--name", "s"]
     done = run_job(directory, "tune", "own.py:workload", *flags)

@@ -125,7 +125,7 @@ def assert_complete(run: Path, new: Path, output: Path) -> None:
     assert len(left) == 2 * NUM_FILES, left
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_a_killed_driver_goes_on_where_it_was(run: Path, new: Path, tmp_path: Path) -> None:
     driver = start(run, new, tmp_path / "out")
     wait_for_files(tmp_path / "out", 3, driver)
@@ -144,7 +144,7 @@ def test_a_killed_driver_goes_on_where_it_was(run: Path, new: Path, tmp_path: Pa
     assert_complete(run, new, tmp_path / "out")
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_a_killed_actor_is_replaced(run: Path, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ANNLIB_TEST_DRIVER", str(os.getpid()))
     driver = start(run, new, tmp_path / "out")

@@ -42,7 +42,7 @@ def start(table: Path, name: str, *flags: str) -> Faulty:
     )
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_a_worker_killed_within_a_streamed_epoch_changes_nothing(table: Path) -> None:
     one = finish(start(table, "one"))
     assert f"streamed: {NUM_ROWS:,} rows" in one

@@ -111,6 +111,7 @@ def test_a_job_with_bad_input_returns_2(cluster: Cluster, tmp_path: Path) -> Non
     assert "epochs from the command line is wrong" in out
 
 
+@pytest.mark.slow
 def test_a_stopped_job_leaves_a_checkpoint_and_returns_143(cluster: Cluster, tmp_path: Path) -> None:
     flags = ["--epochs", "100000", "--num-workers", "2"]
     process = submit(cluster, "--submission-id", "stopped", *job(tmp_path, "long", *flags))
@@ -166,6 +167,7 @@ def test_no_server_is_one_line(cluster: Cluster) -> None:
     assert "no Ray job server answers at" in err
 
 
+@pytest.mark.slow
 def test_rays_own_command_works_as_in_the_readme(cluster: Cluster, tmp_path: Path) -> None:
     command = [str(BIN / "ray"), "job", "submit", "--address", cluster.url, "--working-dir", ".", *job(tmp_path, "ray")]
     done = subprocess.run(

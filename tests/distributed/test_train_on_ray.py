@@ -88,7 +88,7 @@ def test_too_many_workers_are_refused_before_anything_is_written(tmp_path: Path)
     assert not (tmp_path / "many").exists()
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_checkpoint_that_a_run_goes_on_from(tmp_path: Path) -> None:
     # In float64 rounding is too small to switch a ReLU unit, so that the curves agree far below 1e-5 for many epochs.
     flags = ["--epochs", "400", "--precision", "float64", "--checkpoint-every-s", "0.5"]

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 # Searches take minutes.
-pytestmark = pytest.mark.faults
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACE = "optimizer: {choice: [adam, nadam]}\nlearning_rate: {log_uniform: [1e-3, 1e-2]}\n"

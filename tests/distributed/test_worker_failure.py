@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "-1"}
 
 
+@pytest.mark.slow
 def test_a_worker_that_fails_by_itself_fails_once(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -202,7 +202,7 @@ def long_run(storage: Path) -> Path:
 
 @pytest.mark.parametrize(
     "sent",
-    [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.faults) for each in (signal.SIGTERM, signal.SIGKILL))],
+    [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGKILL))],
 )
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(storage: Path, long_run: Path, sent: signal.Signals) -> None:
     run = storage / sent.name

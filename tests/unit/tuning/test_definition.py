@@ -36,7 +36,7 @@ def test_of_a_model_that_is_no_mlp_rate_and_batch_are_searched(workload: str, tm
     space = tmp_path / "space.yaml"
     space.write_text("layers: {integer: [1, 2]}\nneurons: {integer: [1, 2]}\n")
     with pytest.raises(ConfigError, match=f"^layers, neurons of --space .* cannot be tuned for {workload}"):
-        define(search.config, find(workload), num_trials=2, space_file=space)
+        define(search.config, find(workload), num_trials=2, space_file=str(space))
 
 
 def test_an_unknown_metric_is_refused() -> None:

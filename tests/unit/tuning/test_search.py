@@ -35,7 +35,7 @@ def make(
     if space is not None:
         file = storage / "space.yaml"
         file.write_text(space)
-    return define(config, found, num_trials=num_trials, space_file=file)
+    return define(config, found, num_trials=num_trials, space_file=file and str(file))
 
 
 def started(storage: Path, **values: Any) -> Path:

@@ -22,7 +22,7 @@ def base(workload: str = "digits", **values: Any) -> RunConfig:
 def read(tmp_path: Path, text: str, **values: Any) -> Any:
     file = tmp_path / "space.yaml"
     file.write_text(text)
-    return read_space(file, base(**values))
+    return read_space(str(file), base(**values))
 
 
 def test_all_distributions_are_read(tmp_path: Path) -> None:
