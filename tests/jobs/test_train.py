@@ -200,10 +200,8 @@ def long_run(storage: Path) -> Path:
     return storage / "long"
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [signal.SIGINT, *(pytest.param(each, marks=pytest.mark.slow) for each in (signal.SIGTERM, signal.SIGKILL))],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_was_stopped_goes_on_as_if_it_had_not(storage: Path, long_run: Path, sent: signal.Signals) -> None:
     run = storage / sent.name
     arguments = ["digits", "--storage", str(storage), "--name", run.name, "--epochs", str(LONG_EPOCHS), *LONG]

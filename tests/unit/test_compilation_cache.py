@@ -52,6 +52,7 @@ def files_of(cache: Path) -> dict[Path, int]:
     return {file: file.stat().st_mtime_ns for file in cache.glob("xla/*/*")}
 
 
+@pytest.mark.slow
 def test_what_was_compiled_is_found_by_the_next_process_and_a_damaged_file_stops_nothing(tmp_path: Path) -> None:
     without, _ = run_program(tmp_path, TF_XLA_FLAGS="")
     assert without[0] != without[1]

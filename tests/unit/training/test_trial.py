@@ -225,6 +225,7 @@ def test_a_damaged_record_is_one_line(tmp_path: Path, content: str) -> None:
         read_record(RunDirectory(tmp_path))
 
 
+@pytest.mark.slow
 def test_trials_in_one_process_leave_no_models_and_no_names_behind(tmp_path: Path) -> None:
     def num_models() -> int:
         gc.collect()

@@ -259,7 +259,7 @@ def num_epochs_of_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
-@pytest.mark.parametrize("mode", ["graph", "xla", "eager"])
+@pytest.mark.parametrize("mode", ["graph", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("xla", "eager"))])
 def test_epochs_of_one_call_give_what_keras_gives(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
     monkeypatch.setattr(compilation, "XLA_BREAK_EVEN_STEPS", 0 if mode == "xla" else 10**9)
     monkeypatch.setattr(session, "CHUNK_S", 60.0)
@@ -298,10 +298,10 @@ def reacting(stop_after: int, reduce_after: int) -> list[keras.callbacks.Callbac
     ("mode", "stop_after", "reduce_after"),
     [
         ("graph", 100, 5),
-        ("graph", 100, 1),
-        ("graph", 9, 100),
-        ("graph", 12, 100),
-        ("xla", 100, 7),
+        pytest.param("graph", 100, 1, marks=pytest.mark.slow),
+        pytest.param("graph", 9, 100, marks=pytest.mark.slow),
+        pytest.param("graph", 12, 100, marks=pytest.mark.slow),
+        pytest.param("xla", 100, 7, marks=pytest.mark.slow),
         ("xla", 7, 3),
     ],
 )
@@ -729,8 +729,14 @@ def test_the_data_is_let_go_when_the_training_has_ended(epochs: int, validates: 
         gc.enable()
 
 
-@pytest.mark.parametrize("mode", ["c", "r", "r+"])
-@pytest.mark.parametrize("dtype", ["float32", "float64", "uint8", "bool", ">i4", "float16"])
+@pytest.mark.parametrize("mode", ["r", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("c", "r+"))])
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *("float32", "uint8", ">i4"),
+        *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("float64", "bool", "float16")),
+    ],
+)
 def test_a_memory_map_gives_what_the_array_in_memory_gives(tmp_path: Path, mode: Any, dtype: str) -> None:
     x = (rng.random((70, 4)) * 5).astype(dtype)
     np.save(tmp_path / "x.npy", x)

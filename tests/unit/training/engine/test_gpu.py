@@ -67,7 +67,10 @@ def has_gpu_kernel(node: Any) -> bool:
     )
 
 
-STRATEGIES = [tf.distribute.get_strategy, lambda: tf.distribute.MirroredStrategy(["CPU:0"])]
+STRATEGIES = [
+    pytest.param(tf.distribute.get_strategy, id="local"),
+    pytest.param(lambda: tf.distribute.MirroredStrategy(["CPU:0"]), id="replicated", marks=pytest.mark.slow),
+]
 
 
 def trace(strategy: tf.distribute.Strategy, policy: str = "float32") -> tf.Graph:
@@ -80,7 +83,7 @@ def trace(strategy: tf.distribute.Strategy, policy: str = "float32") -> tf.Graph
     return training._function._concrete((data, data, orders, what)).graph
 
 
-@pytest.mark.parametrize("get_strategy", STRATEGIES, ids=["local", "replicated"])
+@pytest.mark.parametrize("get_strategy", STRATEGIES)
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.usefixtures("fake_gpu")
 def test_all_of_a_step_stays_on_the_gpu(get_strategy: Any, policy: str) -> None:
@@ -92,7 +95,7 @@ def test_images_of_8_bits_would_travel_to_the_cpu_without_xla() -> None:
     assert found == {"GatherV2", "Slice"}
 
 
-@pytest.mark.parametrize("get_strategy", STRATEGIES, ids=["local", "replicated"])
+@pytest.mark.parametrize("get_strategy", STRATEGIES)
 def test_rows_taken_by_xla_are_the_same(get_strategy: Any, request: pytest.FixtureRequest) -> None:
     strategy = get_strategy()
     histories = []

@@ -24,7 +24,9 @@ def build() -> keras.Model:
 
 
 # XLA compiles each of the micro-batches, which takes long for many.
-@pytest.mark.parametrize(("number", "steps"), [(3, 0), (2, 10**9), (16, 10**9), (50, 10**9)])
+@pytest.mark.parametrize(
+    ("number", "steps"), [(3, 0), *(pytest.param(number, 10**9, marks=pytest.mark.slow) for number in (2, 16, 50))]
+)
 def test_the_curve_is_that_of_whole_batches(monkeypatch: pytest.MonkeyPatch, number: int, steps: int) -> None:
     monkeypatch.setattr(compilation, "XLA_BREAK_EVEN_STEPS", steps)
     expected, received = build(), build()
