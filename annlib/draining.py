@@ -15,6 +15,8 @@ from ray.exceptions import AuthenticationError
 from annlib.errors import ClusterError
 from annlib.training.distributed import running_address
 
+logger = logging.getLogger(__name__)
+
 # How often to look whether all have left, in seconds.
 LOOK_EVERY_S = 0.5
 # How long the head may take to answer, in seconds.
@@ -33,13 +35,16 @@ def drain(*, deadline_s: int) -> list[str]:
         deadline_s: seconds until the node is gone.
 
     Returns:
-        What is still there after the deadline, empty when all have left in time.
+        What is still there after the deadline; empty when all have left in time, and where the head has gone before, as
+        at the end of a job that had the cluster for itself: nothing can be saved then.
 
     Raises:
         ClusterError: no Ray runs here, or Ray refuses to drain the node.
     """
     deadline = time.monotonic() + deadline_s
     address = _connect()
+    if address is None:
+        return []
     drivers = _drivers()
     for pid in drivers:
         # That of another user ends with its workers.
@@ -58,14 +63,21 @@ def drain(*, deadline_s: int) -> list[str]:
     return left
 
 
-def _connect() -> str:
+def _connect() -> str | None:
+    """Connects with the cluster of this node, and returns its address; None where its head does not answer."""
+    given = os.environ.get("RAY_ADDRESS", "auto")
+    is_found = given in ("auto", "local")
+    address = running_address() or "" if is_found else given
     try:
-        address = os.environ.get("RAY_ADDRESS", "auto")
-        if address in ("auto", "local"):
-            address = running_address() or ""
-        # Where a whole cluster ends, its head may have gone already; Ray itself would look for it for a minute.
+        # Ray itself would look for a head that has gone for a minute.
         host, port = address.rsplit(":", 1)
-        socket.create_connection((host, int(port)), timeout=HEAD_TIMEOUT_S).close()
+        try:
+            socket.create_connection((host, int(port)), timeout=HEAD_TIMEOUT_S).close()
+        except OSError:
+            if not is_found:
+                raise
+            logger.warning("the head at %s does not answer any more: there is nothing to leave", address)
+            return None
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, AuthenticationError):
         raise ClusterError(
