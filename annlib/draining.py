@@ -35,11 +35,11 @@ def drain(*, deadline_s: int) -> list[str]:
         deadline_s: seconds until the node is gone.
 
     Returns:
-        What is still there after the deadline; empty when all have left in time, and where the head has gone before, as
-        at the end of a job that had the cluster for itself: nothing can be saved then.
+        What is still there after the deadline; empty when all have left in time, and where Ray has ended before, as at
+        the end of a job that had the cluster for itself.
 
     Raises:
-        ClusterError: no Ray runs here, or Ray refuses to drain the node.
+        ClusterError: RAY_ADDRESS or the token is wrong, or Ray refuses to drain the node.
     """
     deadline = time.monotonic() + deadline_s
     address = _connect()
@@ -64,25 +64,27 @@ def drain(*, deadline_s: int) -> list[str]:
 
 
 def _connect() -> str | None:
-    """Connects with the cluster of this node, and returns its address; None where its head does not answer."""
-    given = os.environ.get("RAY_ADDRESS", "auto")
-    is_found = given in ("auto", "local")
-    address = running_address() or "" if is_found else given
+    """Connects with the cluster of this node, and returns its address; None where there is none any more."""
+    address = os.environ.get("RAY_ADDRESS", "auto")
+    if address in ("auto", "local"):
+        address = running_address() or ""
+    if not address:
+        logger.warning("no Ray node runs on this machine: there is nothing to leave")
+        return None
     try:
-        # Ray itself would look for a head that has gone for a minute.
         host, port = address.rsplit(":", 1)
+        # Ray itself would look for a head that has gone for a minute. It has where a job had the cluster for itself.
         try:
             socket.create_connection((host, int(port)), timeout=HEAD_TIMEOUT_S).close()
         except OSError:
-            if not is_found:
-                raise
-            logger.warning("the head at %s does not answer any more: there is nothing to leave", address)
+            logger.warning("the head at %s does not answer: there is nothing to leave", address)
             return None
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, AuthenticationError):
         raise ClusterError(
-            "no Ray node runs on this machine, or its head does not answer: expected one that `ray start` has "
-            "started, and its token where it wants one. Run this there, before Ray ends."
+            f"no node of a cluster at {address} runs on this machine, or it wants another token: expected one that "
+            "`ray start` has started, its token where it wants one, and HOST:PORT of its head in RAY_ADDRESS, if "
+            "anything. Run this there, before Ray ends."
         ) from None
     return address
 
