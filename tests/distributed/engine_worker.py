@@ -1,6 +1,6 @@
 """One process of the tests of the engine under a distribution strategy; also holds the cases for their reference.
 
-    python engine_worker.py OUT.npz multi|mirrored BATCH_SIZE
+    python engine_worker.py OUT.npz multi|mirrored BATCH_SIZE CASE...
 
 `multi` expects TF_CONFIG in the environment; `mirrored` splits the CPU into two logical devices.
 """
@@ -146,6 +146,7 @@ OTHER_CASES = {
     "sync_every": Case(103, dense, _sgd, options=annlib.StepOptions(sync_every=2)),
     "sync_every-adam": Case(103, dense, _adam, options=annlib.StepOptions(sync_every=3)),
 }
+ALL_CASES = CASES | OTHER_CASES
 
 
 def compiled(case: Case) -> keras.Model:
@@ -202,7 +203,7 @@ def error_of(make: Callable[[], keras.Model], optimizer: keras.optimizers.Optimi
     return ""
 
 
-def main(out: str, kind: str, batch_size: int) -> None:
+def main(out: str, kind: str, batch_size: int, names: list[str]) -> None:
     if kind == "multi":
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         rank = strategy.cluster_resolver.task_id
@@ -213,7 +214,8 @@ def main(out: str, kind: str, batch_size: int) -> None:
         rank = 0
     found: dict[str, Any] = {"replicas": strategy.num_replicas_in_sync, "history": {}, "evaluate": {}}
     arrays = {}
-    for name, case in (CASES | OTHER_CASES).items():
+    for name in names:
+        case = ALL_CASES[name]
         with strategy.scope():
             model = compiled(case)
         history = annlib.fit(model, **arguments(case, batch_size), options=case.options)
@@ -255,4 +257,4 @@ def _last_rank(strategy: tf.distribute.Strategy) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4:])

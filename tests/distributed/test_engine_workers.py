@@ -57,7 +57,7 @@ def free_ports(count: int) -> list[int]:
             opened.close()
 
 
-def run_processes(directory: Path, kind: str, count: int) -> list[Outcome]:
+def run_processes(directory: Path, kind: str, count: int, names: list[str]) -> list[Outcome]:
     """Starts the processes, waits for all, and stops those that are left when one fails or time is up."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(count)]
     processes, logs, outs = [], [], []
@@ -74,7 +74,7 @@ def run_processes(directory: Path, kind: str, count: int) -> list[Outcome]:
             outs.append(directory / f"{index}.npz")
             logs.append(directory / f"{index}.log")
             with logs[-1].open("w") as log:
-                command = [sys.executable, str(PROGRAM), str(outs[-1]), kind, str(BATCH_SIZE)]
+                command = [sys.executable, str(PROGRAM), str(outs[-1]), kind, str(BATCH_SIZE), *names]
                 processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
         deadline = time.monotonic() + TIMEOUT_S
         while any(process.poll() is None for process in processes):
@@ -109,14 +109,19 @@ WORLDS: dict[str, tuple[str, int, int]] = {
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Outcome]]:
-    """Starts the processes of one world once, with all cases in them."""
+def outcomes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], list[Outcome]]:
+    """Starts the processes of one world once, with the cases of all tests that were selected."""
 
     @functools.cache
     def started(world: str) -> list[Outcome] | Exception | AssertionError:
         kind, processes, _ = WORLDS[world]
+        selected = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+        wanted = {params.get("name") for params in selected if params.get("world") == world}
+        names = [name for name in worker.ALL_CASES if name in wanted]
         try:
-            return run_processes(tmp_path_factory.mktemp(world), kind, processes)
+            return run_processes(tmp_path_factory.mktemp(world), kind, processes, names)
         except (AssertionError, OSError, subprocess.TimeoutExpired) as error:
             return error  # the other tests of this world fail at once instead of starting it again
 
@@ -132,7 +137,16 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[O
 every_world = pytest.mark.parametrize(
     "world", [pytest.param(name, marks=() if name == "2_workers" else pytest.mark.slow) for name in WORLDS]
 )
-every_case = pytest.mark.parametrize("name", worker.CASES)
+# Each takes the processes some seconds.
+SLOW = {"adam-clipnorm", "last_batch_of_one_row", "embedded", "accumulated", "accumulated-weights"}
+SLOW |= {"bfloat16", "float16-embedded", "sync_every-embedded", "sync_every-masked", "sync_every-adam"}
+
+
+def parameters(name: str, *others: Any) -> Any:
+    return pytest.param(name, *others, marks=pytest.mark.slow if name in SLOW else ())
+
+
+every_case = pytest.mark.parametrize("name", [parameters(name) for name in worker.CASES])
 Outcomes = Callable[[str], list[Outcome]]
 
 
@@ -160,7 +174,7 @@ def test_weights_are_those_of_one_keras_process(outcomes: Outcomes, world: str, 
             assert np.linalg.norm(ours - theirs) <= TOLERANCE * np.linalg.norm(theirs)
 
 
-@pytest.mark.parametrize("name", worker.CASES | worker.OTHER_CASES)
+@pytest.mark.parametrize("name", [parameters(name) for name in worker.ALL_CASES])
 @every_world
 def test_all_workers_end_with_identical_weights(outcomes: Outcomes, world: str, name: str) -> None:
     first, *others = outcomes(world)
@@ -171,7 +185,11 @@ def test_all_workers_end_with_identical_weights(outcomes: Outcomes, world: str, 
 
 @pytest.mark.parametrize(
     ("name", "whole", "tolerance"),
-    [("float16", "sgd", 1e-3), ("bfloat16", "sgd", 1e-2), ("float16-embedded", "embedded", 1e-3)],
+    [
+        parameters("float16", "sgd", 1e-3),
+        parameters("bfloat16", "sgd", 1e-2),
+        parameters("float16-embedded", "embedded", 1e-3),
+    ],
 )
 @every_world
 def test_compressed_gradients_change_the_curve_a_little(
@@ -189,7 +207,7 @@ def test_compressed_gradients_change_the_curve_a_little(
 @functools.cache
 def local_sgd(name: str, num_replicas: int) -> list[np.ndarray]:
     """Returns the weights of replicas that Keras trains on their rows, and that are averaged every few steps."""
-    case = worker.CASES.get(name) or worker.OTHER_CASES[name]
+    case = worker.ALL_CASES[name]
     replicas = [worker.compiled(case) for _ in range(num_replicas)]
     x, y = worker.data(case)
     num_steps = -(-case.rows // BATCH_SIZE)
@@ -214,10 +232,10 @@ def local_sgd(name: str, num_replicas: int) -> list[np.ndarray]:
 @pytest.mark.parametrize(
     ("name", "whole"),
     [
-        ("sync_every", "sgd"),
-        ("sync_every-adam", "sgd"),
-        ("sync_every-embedded", "embedded"),
-        ("sync_every-masked", "masked"),
+        parameters("sync_every", "sgd"),
+        parameters("sync_every-adam", "sgd"),
+        parameters("sync_every-embedded", "embedded"),
+        parameters("sync_every-masked", "masked"),
     ],
 )
 @every_world
