@@ -129,6 +129,7 @@ def test_an_unknown_workload_is_refused(finished: Path) -> None:
         evaluate_run(RunDirectory(finished))
 
 
+@pytest.mark.slow
 def test_a_run_with_a_scaled_loss_keeps_the_state_of_its_optimizer(
     half: Path, recwarn: pytest.WarningsRecorder
 ) -> None:

@@ -111,6 +111,7 @@ def test_a_model_that_does_not_fit_its_data_is_one_line(directory: Path, old: st
     assert "Traceback" in (directory / "runs" / reason[:5] / "run.log").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_registered", [True, False])
 def test_a_layer_of_ones_own_is_found_again_or_it_is_said_that_it_is_not(directory: Path, is_registered: bool) -> None:
     register = "@keras.saving.register_keras_serializable()\n" if is_registered else ""
@@ -128,6 +129,7 @@ def test_a_layer_of_ones_own_is_found_again_or_it_is_said_that_it_is_not(directo
     assert (directory / f"{name}.csv").exists() == is_registered
 
 
+@pytest.mark.slow
 def test_a_model_of_several_targets_is_evaluated_and_predicts(directory: Path) -> None:
     (directory / "pair.py").write_text(
         "import keras\nimport numpy as np\nfrom annlib import Dataset, Workload\n\n"

@@ -154,6 +154,7 @@ def test_rows_of_another_kind_are_one_line(
     assert not (tmp_path / "out.csv").exists()
 
 
+@pytest.mark.slow
 def test_the_same_name_goes_on_and_other_hyperparameters_do_not(job: Any, directory: Path) -> None:
     flags = ["--target", "cheap", "--drop", "price", "--model", "wide-deep", "--hidden", "12,10", "--weight", "same"]
     run = train(job, directory, "again", *flags, "--epochs", "2")
@@ -182,6 +183,7 @@ def test_a_file_that_changed_is_not_evaluated(job: Any, prices: Path, directory:
     assert "has changed since the training" in done.stderr
 
 
+@pytest.mark.slow
 def test_labels_have_figures_and_predictions_of_their_own(job: Any, directory: Path) -> None:
     frame = sales()
     frame["is red"] = (frame["colour"] == "red").astype(int)
@@ -232,6 +234,7 @@ def test_a_classification_is_as_good_as_scikit_learns(job: Any, tmp_path: Path) 
     assert isinstance(annlib.load(tmp_path / "cancer"), keras.Model)
 
 
+@pytest.mark.slow
 def test_a_streamed_table_comes_to_the_same_and_is_evaluated(
     job: Any, prices: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_the_metrics_say_what_the_run_was(storage: Path, undisturbed: subprocess
     assert {"python", "tensorflow", "keras", "annlib"} <= set(metrics["versions"])
 
 
+@pytest.mark.slow
 def test_a_longer_run_that_died_before_its_end_is_finished_by_the_next_start(
     storage: Path, undisturbed: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
@@ -167,6 +168,7 @@ def test_other_hyperparameters_under_the_same_name_are_refused(
     assert (storage / "undisturbed/config.yaml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_early_stopping_takes_the_best_epochs_weights(storage: Path) -> None:
     flags = ["--early-stopping-patience", "2", "--reduce-lr-patience", "1", "--learning-rate", "0.5"]
     done = digits(storage, "stopped_early", 100, *flags, "--formats", "keras,h5", "--histogram-freq", "1")

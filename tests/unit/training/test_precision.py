@@ -57,6 +57,7 @@ def test_an_old_gpu_is_refused(
     precision.check_precision(kind)
 
 
+@pytest.mark.slow
 def test_it_trains_to_the_accuracy_of_float32(mixed: str) -> None:
     generator = np.random.default_rng(0)
     x = generator.normal(size=(2000, 8)).astype("float32")

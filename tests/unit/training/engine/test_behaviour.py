@@ -469,6 +469,7 @@ def test_stop_training_before_an_epoch_takes_as_few_steps_as_in_keras(steps_per_
     assert int(ours.model.optimizer.iterations) == steps_per_execution
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop_after", [5, 9])
 def test_a_loss_that_is_scaled_goes_back_as_well(monkeypatch: pytest.MonkeyPatch, stop_after: int) -> None:
     monkeypatch.setattr(session, "CHUNK_S", 60.0)
@@ -495,6 +496,7 @@ def of_two_optimizers(learning_rate: float = 0.1) -> keras.Model:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("stop_after", "reduce_after"), [(100, 5), (9, 3)])
 def test_several_optimizers_go_back_as_well(
     monkeypatch: pytest.MonkeyPatch, stop_after: int, reduce_after: int

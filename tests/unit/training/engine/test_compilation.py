@@ -36,6 +36,7 @@ def num_graphs_of_training() -> int:
     return sum(getattr(graph, "name", "").startswith("_run_epochs") for graph in graphs)
 
 
+@pytest.mark.slow
 def test_graphs_for_other_numbers_of_rows_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compilation, "SIGNATURES_KEPT", 2)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])

@@ -40,6 +40,7 @@ def test_the_curve_is_that_of_whole_batches(monkeypatch: pytest.MonkeyPatch, num
         np.testing.assert_allclose(other, one, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [0, 10**9])
 def test_an_embedding_whose_rows_are_used_several_times(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     monkeypatch.setattr(compilation, "XLA_BREAK_EVEN_STEPS", steps)

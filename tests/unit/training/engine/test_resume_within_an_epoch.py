@@ -85,6 +85,7 @@ def test_a_negative_step_is_refused() -> None:
         annlib.fit(build(), X, Y, initial_step=-1, **ARGUMENTS)
 
 
+@pytest.mark.slow
 def test_going_on_within_a_streamed_epoch_equals_training_in_one_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
