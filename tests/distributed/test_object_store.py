@@ -73,6 +73,7 @@ def test_a_run_leaves_everything_there_and_goes_on_from_there(
             assert SECRET_KEY.encode() not in path.read_bytes(), path
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("environment")
 def test_the_run_is_evaluated_and_loaded_from_there(tmp_path: Path) -> None:
     finish(start_remote(tmp_path, "none", "never"))

@@ -1,5 +1,6 @@
 """Jobs on a Ray cluster with token authentication, submitted with `jobs/submit.py` and with Ray's own commands."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -49,6 +50,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield Cluster(f"http://127.0.0.1:{dashboard}", metrics, environment)
     finally:
         os.killpg(process.pid, signal.SIGTERM)
+        # After a job, Ray takes half a minute to end.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=5)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(timeout=60)
         shutil.rmtree(directory, ignore_errors=True)
 

@@ -128,6 +128,7 @@ def test_a_longer_run_that_died_before_its_end_is_finished_by_the_next_start(
     assert (finished["epochs"], finished["test"]) == (4, expected["test"])
 
 
+@pytest.mark.slow
 def test_a_runs_own_configuration_is_a_whole_command(
     storage: Path, undisturbed: subprocess.CompletedProcess[str], tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_the_same_name_says_that_the_run_is_finished(
     assert (storage / "undisturbed/metrics.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_more_epochs_of_a_finished_run_equal_one_run(
     storage: Path, undisturbed: subprocess.CompletedProcess[str]
 ) -> None:

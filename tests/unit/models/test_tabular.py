@@ -64,7 +64,7 @@ def raw_inputs(rows: pd.DataFrame, columns: Columns) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["mlp", "wide-deep"])
-@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("ending", ["keras", pytest.param("h5", marks=pytest.mark.slow)])
 def test_the_saved_model_takes_raw_rows(columns: Columns, kind: Any, ending: str, tmp_path: Path) -> None:
     y = np.random.default_rng(1).normal(2e5, 1e5, 200).astype(np.float32)
     rows = frame()

@@ -100,6 +100,7 @@ def test_a_trial_that_is_not_worth_it_stops_at_the_rung_and_keeps_its_model(tmp_
     assert RunDirectory(config.run_path).model.exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     seen: list[int] = []
 

@@ -302,7 +302,7 @@ def reacting(stop_after: int, reduce_after: int) -> list[keras.callbacks.Callbac
         pytest.param("graph", 9, 100, marks=pytest.mark.slow),
         pytest.param("graph", 12, 100, marks=pytest.mark.slow),
         pytest.param("xla", 100, 7, marks=pytest.mark.slow),
-        ("xla", 7, 3),
+        pytest.param("xla", 7, 3, marks=pytest.mark.slow),
     ],
 )
 def test_epochs_that_ran_ahead_are_taken_back(
@@ -735,8 +735,8 @@ def test_the_data_is_let_go_when_the_training_has_ended(epochs: int, validates: 
 @pytest.mark.parametrize(
     "dtype",
     [
-        *("float32", "uint8", ">i4"),
-        *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("float64", "bool", "float16")),
+        "uint8",
+        *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("float32", "float64", "bool", ">i4", "float16")),
     ],
 )
 def test_a_memory_map_gives_what_the_array_in_memory_gives(tmp_path: Path, mode: Any, dtype: str) -> None:

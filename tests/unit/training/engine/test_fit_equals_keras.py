@@ -225,9 +225,12 @@ def run(name: str, engine: str) -> Result:
 
 
 # XLA compiles the same steps, slowly: four cases that differ in layers, optimizer, inputs and weights are enough.
-IN_XLA = ("dense-sgd", "dense-momentum-sample_weight", "cnn-batch_normalization", "dict-adamw-schedule")
+IN_XLA = {"dense-sgd": True, "dense-momentum-sample_weight": False, "cnn-batch_normalization": True}
+IN_XLA |= {"dict-adamw-schedule": False}
 all_cases = pytest.mark.parametrize(
-    ("name", "engine"), [(name, "graph") for name in CASES] + [(name, "xla") for name in IN_XLA]
+    ("name", "engine"),
+    [(name, "graph") for name in CASES]
+    + [pytest.param(name, "xla", marks=pytest.mark.slow if is_slow else ()) for name, is_slow in IN_XLA.items()],
 )
 
 
