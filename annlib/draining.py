@@ -83,8 +83,8 @@ def _connect() -> str | None:
     except (OSError, ValueError, AuthenticationError):
         raise ClusterError(
             f"no node of a cluster at {address} runs on this machine, or it wants another token: expected one that "
-            "`ray start` has started, its token where it wants one, and HOST:PORT of its head in RAY_ADDRESS, if "
-            "anything. Run this there, before Ray ends."
+            "`ray start` has started, its token where it wants one, and HOST:PORT of its head where RAY_ADDRESS is "
+            "set. Run this there, before Ray ends."
         ) from None
     return address
 
