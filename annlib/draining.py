@@ -4,7 +4,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 from ray.exceptions import AuthenticationError
 
 from annlib.errors import ClusterError
-from annlib.training.distributed import running_address
+from annlib.training.distributed import check_address, running_address
 
 logger = logging.getLogger(__name__)
 
@@ -72,10 +71,9 @@ def _connect() -> str | None:
         logger.warning("no Ray node runs on this machine: there is nothing to leave")
         return None
     try:
-        host, port = address.rsplit(":", 1)
-        # Ray itself would look for a head that has gone for a minute. It has where a job had the cluster for itself.
+        # The head goes first where a job had the cluster for itself.
         try:
-            socket.create_connection((host, int(port)), timeout=HEAD_TIMEOUT_S).close()
+            check_address(address, timeout_s=HEAD_TIMEOUT_S)
         except OSError:
             logger.warning("the head at %s does not answer: there is nothing to leave", address)
             return None

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from annlib.training.distributed.cluster import cluster, connection, running_address
+from annlib.training.distributed.cluster import check_address, cluster, connection, running_address
 
-__all__ = ["cluster", "connection", "running_address", "train"]
+__all__ = ["check_address", "cluster", "connection", "running_address", "train"]
 
 
 def __getattr__(name: str) -> Any:

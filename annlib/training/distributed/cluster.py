@@ -103,7 +103,7 @@ def _initialize() -> None:
     if address not in (None, "local"):
         try:
             if address != "auto" and "://" not in address:
-                _check_address(address)
+                check_address(address)
             _connect(address=address, **options)
         except (OSError, ValueError, RuntimeError, AuthenticationError) as error:
             # One of its own in the place of one that lets nobody in would hide that.
@@ -182,10 +182,10 @@ def _refusal(address: str | None, error: Exception) -> ClusterError:
     )
 
 
-def _check_address(address: str) -> None:
+def check_address(address: str, *, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
     """Raises OSError where nobody listens there, which Ray itself would find out after minutes, or ValueError."""
     host, _, port = address.rpartition(":")
-    socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_TIMEOUT_S).close()
+    socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s).close()
 
 
 def cluster_cpus() -> int:
