@@ -225,12 +225,15 @@ def run(name: str, engine: str) -> Result:
 
 
 # XLA compiles the same steps, slowly: four cases that differ in layers, optimizer, inputs and weights are enough.
-IN_XLA = {"dense-sgd": True, "dense-momentum-sample_weight": False, "cnn-batch_normalization": True}
-IN_XLA |= {"dict-adamw-schedule": False}
+IN_XLA = ("dense-momentum-sample_weight", "dict-adamw-schedule")
+SLOW_IN_XLA = ("dense-sgd", "cnn-batch_normalization")
 all_cases = pytest.mark.parametrize(
     ("name", "engine"),
-    [(name, "graph") for name in CASES]
-    + [pytest.param(name, "xla", marks=pytest.mark.slow if is_slow else ()) for name, is_slow in IN_XLA.items()],
+    [
+        *((name, "graph") for name in CASES),
+        *((name, "xla") for name in IN_XLA),
+        *(pytest.param(name, "xla", marks=pytest.mark.slow) for name in SLOW_IN_XLA),
+    ],
 )
 
 
