@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -51,19 +52,26 @@ def remote(monkeypatch: pytest.MonkeyPatch) -> FakeRemote:
     return FakeRemote()
 
 
-def wait_until_copied(remote: FakeRemote, name: str) -> None:
+def wait_until(is_true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 10
-    while name not in remote.files:
+    while not is_true():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
 
+def write_at_once(path: Path, text: str) -> None:
+    """Writes a file that the mirror's thread never sees empty."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
 def test_what_changes_is_copied_once(tmp_path: Path, remote: FakeRemote) -> None:
     with Mirror(tmp_path, remote, timeout_s=5) as mirror:
-        (tmp_path / "a").write_text("1")
+        write_at_once(tmp_path / "a", "1")
         mirror.flush()
         mirror.flush()
-        (tmp_path / "a").write_text("22")
+        write_at_once(tmp_path / "a", "22")
         mirror.flush()
     assert remote.calls == ["upload a", "upload a"]
     assert remote.files == {"a": b"22"}
@@ -72,7 +80,7 @@ def test_what_changes_is_copied_once(tmp_path: Path, remote: FakeRemote) -> None
 def test_the_thread_copies_by_itself(tmp_path: Path, remote: FakeRemote) -> None:
     with Mirror(tmp_path, remote, timeout_s=5):
         (tmp_path / "a").write_text("1")
-        wait_until_copied(remote, "a")
+        wait_until(lambda: "a" in remote.files)
 
 
 def test_what_was_pulled_is_not_copied_back_and_vanishes_with_the_local_file(
@@ -96,10 +104,10 @@ def test_an_outage_is_told_once_and_made_up_for(
     with caplog.at_level(logging.WARNING), Mirror(tmp_path, remote, timeout_s=30) as mirror:
         remote.is_away = True
         (tmp_path / "a").write_text("1")
-        time.sleep(0.2)
+        wait_until(lambda: bool(caplog.records))
         mirror.check()
         remote.is_away = False
-        wait_until_copied(remote, "a")
+        wait_until(lambda: "a" in remote.files)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 2
     assert messages[0] == "s3://bucket/run is away, training goes on: no answer"
