@@ -236,6 +236,20 @@ def open_filesystem(location: str) -> "tuple[pyarrow.fs.FileSystem, str]":
     return _filesystem(scheme), path
 
 
+def exists(location: str) -> bool:
+    """Tells whether there is a file at a location that `check_storage` returned.
+
+    Raises:
+        OSError: the object store does not answer, or denies it.
+    """
+    if not is_remote(location):
+        return Path(location).exists()
+    from pyarrow.fs import FileType
+
+    files, path = open_filesystem(location)
+    return bool(files.get_file_info(path).type == FileType.File)
+
+
 def read_text(location: str) -> str:
     """Returns the content of a file at a location that `check_storage` returned.
 

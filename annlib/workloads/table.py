@@ -10,7 +10,7 @@ from annlib.artifacts import RunDirectory
 from annlib.config import read_yaml
 from annlib.data.own_table.config import TableConfig
 from annlib.errors import ConfigError
-from annlib.storage import is_remote
+from annlib.storage import exists
 from annlib.training.workload import Workload
 
 if TYPE_CHECKING:
@@ -54,12 +54,19 @@ def settle(config: TableConfig) -> TableConfig:
 
 
 def _streaming_of_run(config: TableConfig) -> bool | None:
-    """Returns whether the run of this name streams; None where none is here, or another kind of run."""
-    path = RunDirectory(config.run_path).config
-    if is_remote(config.storage) or not path.exists():
-        return None
-    streaming = read_yaml(path, flag="--name").get("streaming")
-    return streaming if isinstance(streaming, bool) else None
+    """Returns whether the run or search of this name streams; None where there is none, or one of another kind."""
+    run = RunDirectory(config.run_path)
+    for file in (run.config, run.search):
+        location = f"{config.location}/{file.name}"
+        try:
+            if not exists(location):
+                continue
+        except OSError:
+            # An object store that is away, which whoever opens it next tells.
+            return None
+        streaming = read_yaml(location, flag="--name").get("streaming")
+        return streaming if isinstance(streaming, bool) else None
+    return None
 
 
 def build_model(data: "Dataset", config: TableConfig) -> "keras.Model":

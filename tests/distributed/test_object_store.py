@@ -15,11 +15,13 @@ from object_store import SECRET_KEY, ObjectStore, object_store
 
 import annlib
 from annlib.config import load_config
+from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.files import find_table, read_table
 from annlib.errors import ConfigError, DataError, StorageError
 from annlib.mirror import Mirror
 from annlib.storage import Remote
 from annlib.workloads import find
+from annlib.workloads.table import settle
 
 DEFAULTS = find("digits").defaults
 
@@ -232,6 +234,20 @@ def test_a_configuration_is_read_from_the_object_store(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=rf"^--config .*{message}") as caught:
             load_config({}, defaults=DEFAULTS, config_file=uri, environment={})
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize("file", ["config.yaml", "search.yaml"])
+def test_a_table_is_streamed_where_the_run_or_search_on_the_object_store_is(tmp_path: Path, file: str) -> None:
+    (tmp_path / "a.csv").write_text("size,price\n1,2\n")
+    (tmp_path / file).write_text("streaming: true\n")
+    place = f"s3://bucket/{tmp_path.name}"
+    Remote(f"{place}/begun").upload(tmp_path / file, file)
+    values = {"workload": "table", "data": str(tmp_path / "a.csv"), "target": "price", "storage": place}
+    for name in ("begun", "new"):
+        config = load_config({**values, "name": name}, defaults=DEFAULTS, environment={}, config_class=TableConfig)
+        assert isinstance(config, TableConfig)
+        assert settle(config).streaming == (name == "begun")
 
 
 @pytest.mark.usefixtures("environment")

@@ -48,6 +48,13 @@ def test_a_run_goes_on_as_it_began_with_another_number_of_workers(settled: Any, 
     assert again.identity == began.identity
 
 
+def test_a_search_goes_on_as_it_began(settled: Any, tmp_path: Path) -> None:
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "search.yaml").write_text("streaming: true\n")
+    assert settled(name="search").streaming
+    assert not settled(name="a").streaming
+
+
 def test_the_flag_is_taken_anyway(settled: Any) -> None:
     assert not settled(name="a").streaming
     assert settled(name="a", streaming=True).streaming
