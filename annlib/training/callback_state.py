@@ -4,6 +4,7 @@ Keras' callbacks have no way to save their state. What changes while they work i
 (`wait`), best values (`best`), and weights (`best_weights`). Arguments of the constructor are not state.
 """
 
+import collections
 import inspect
 import logging
 from collections.abc import Mapping, Sequence
@@ -44,7 +45,7 @@ def restore(
     state: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray[Any, Any]],
 ) -> None:
-    """Gives callbacks the state of those at the same place in the list, where they are of the same class."""
+    """Gives callbacks the state of those of the same class; of several, in the order of the list."""
     for key, callback in _keyed(callbacks):
         for name, value in state.get(key, {}).items():
             if isinstance(value, dict):
@@ -55,7 +56,14 @@ def restore(
 
 
 def _keyed(callbacks: Sequence[keras.callbacks.Callback]) -> list[tuple[str, keras.callbacks.Callback]]:
-    return [(f"{index}-{type(callback).__name__}", callback) for index, callback in enumerate(callbacks)]
+    # Without the place in the list: a run may go on with a callback more.
+    counts: collections.Counter[str] = collections.Counter()
+    keyed = []
+    for callback in callbacks:
+        name = type(callback).__name__
+        counts[name] += 1
+        keyed.append((f"{name}-{counts[name]}", callback))
+    return keyed
 
 
 def _attributes(callback: keras.callbacks.Callback) -> list[str]:

@@ -99,6 +99,23 @@ def test_patience_and_best_weights_survive_a_resume() -> None:
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_state_is_found_where_a_callback_more_goes_on() -> None:
+    before = keras.callbacks.EarlyStopping(patience=8)
+    before.best, before.best_weights = 0.25, [np.ones(2)]
+    state, arrays = callback_state.collect([before])
+    after = keras.callbacks.EarlyStopping(patience=8)
+    callback_state.restore([keras.callbacks.ReduceLROnPlateau(), after], state, arrays)
+    assert after.best == 0.25
+    np.testing.assert_array_equal(after.best_weights, [np.ones(2)])
+
+
+def test_each_of_two_callbacks_of_a_class_gets_its_own_state() -> None:
+    patience = [keras.callbacks.EarlyStopping(patience=8) for _ in range(4)]
+    patience[0].wait, patience[1].wait = 3, 5
+    callback_state.restore(patience[2:], *callback_state.collect(patience[:2]))
+    assert [each.wait for each in patience[2:]] == [3, 5]
+
+
 def test_arguments_of_the_constructor_are_not_state() -> None:
     patient = keras.callbacks.EarlyStopping(patience=50)
     state, arrays = callback_state.collect([keras.callbacks.EarlyStopping(patience=2)])
