@@ -23,6 +23,8 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 5.0
 LARGE_BYTES, LARGE_EVERY_S = 8 * 2**20, 10.0
 # Names a directory's files, with their checksums. Without it, a checkpoint is not there.
 MANIFEST = "manifest.json"
+# With one of these, a run, a trial or a search is finished.
+FINISHED = ("metrics.json", "trial.json", "results.json")
 
 _Version = tuple[int, int]
 
@@ -140,8 +142,8 @@ class Mirror:
                 version = None if _is_temporary(relative) else _version(path)
                 if version is not None:
                     versions[relative.as_posix()] = version
-        # A manifest comes after the files that it names, and goes before them.
-        for name in sorted(versions, key=lambda name: (name.endswith(MANIFEST), name)):
+        # A manifest comes after the files that it names, and goes before them; what says that all is done comes last.
+        for name in sorted(versions, key=lambda name: (name in FINISHED, name.endswith(MANIFEST), name)):
             if self._copied.get(name) != versions[name] and not self._is_too_early(name, versions[name]):
                 self._upload(name, versions[name])
         if tuple(only) == ("",):

@@ -77,6 +77,21 @@ def test_what_changes_is_copied_once(tmp_path: Path, remote: FakeRemote) -> None
     assert remote.files == {"a": b"22"}
 
 
+def test_what_says_that_a_run_is_finished_comes_last(tmp_path: Path, remote: FakeRemote) -> None:
+    names = ["metrics.json", "pictures/p.png", "report.html", "checkpoints/e1/manifest.json", "checkpoints/e1/state"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("1")
+    Mirror(tmp_path, remote, timeout_s=5).flush()
+    assert remote.calls == [
+        "upload checkpoints/e1/state",
+        "upload pictures/p.png",
+        "upload report.html",
+        "upload checkpoints/e1/manifest.json",
+        "upload metrics.json",
+    ]
+
+
 def test_the_thread_copies_by_itself(tmp_path: Path, remote: FakeRemote) -> None:
     with Mirror(tmp_path, remote, timeout_s=5):
         (tmp_path / "a").write_text("1")
