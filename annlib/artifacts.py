@@ -180,11 +180,14 @@ class RunDirectory:
         """Returns the final metrics, or None while the run is not finished."""
         try:
             metrics: dict[str, Any] = json.loads(self.metrics.read_text())
+            if not isinstance(metrics, dict):
+                raise ValueError(f"a {type(metrics).__name__}")
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, ValueError) as error:
             raise StorageError(
-                f"{self.metrics} cannot be read: expected JSON, received {error}. Remove it to finish the run again."
+                f"{self.metrics} cannot be read: expected a JSON object, received {error}. Remove it to finish the run "
+                "again."
             ) from None
         return metrics
 
@@ -200,7 +203,8 @@ class RunDirectory:
     def read_history(self) -> list[dict[str, str]]:
         """Returns the rows written so far, as text."""
         try:
-            with self.history.open(newline="") as file:
+            # A crash or a failing disk may leave bytes that are no text.
+            with self.history.open(newline="", errors="replace") as file:
                 return list(csv.DictReader(file))
         except FileNotFoundError:
             return []

@@ -1,7 +1,6 @@
 """One run from its configuration to its last file: what `jobs/train.py` calls."""
 
 import contextlib
-import errno
 import itertools
 import json
 import logging
@@ -25,14 +24,15 @@ from annlib.training.driver import EXIT_SIGNAL, Signals, collect_signals, log_to
 from annlib.training.final_metrics import final_metrics
 from annlib.training.follower import Follower
 from annlib.training.precision import check_precision
-from annlib.training.run_storage import RunStorage, open_run_storage
+from annlib.training.run_storage import RunStorage, errors_of_storage, open_run_storage
 from annlib.training.storage_news import storage_news
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 
-# No space, over quota, read-only, a failing disk, a network file system that went away.
-_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ESTALE)
+
+# What the metrics of every finished run have.
+_OF_METRICS = {"train", "validation", "test", "epochs", "stopped_early", "best", "seconds", "samples_per_s"}
 
 
 def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
@@ -51,22 +51,13 @@ def train(config: RunConfig, workload: Workload, *, console: Console) -> int:
         AnnlibError: bad input, before anything was written; or training could not go on.
     """
     config = workload.settled(config)
-    try:
-        with (
-            collect_signals(console) as signals,
-            storage_news(lambda line: print_line(console, line)),
-            open_run_storage(config) as storage,
-        ):
-            return _train(config, workload, storage, signals, console)
-    except OSError as error:
-        # Workers wait for a storage that is away; what the driver writes at the start and the end is not worth that.
-        if error.errno not in _STORAGE_ERRORS and config.run_path not in Path(str(error.filename)).parents:
-            raise
-        raise StorageError(
-            f"the storage {config.location} failed: expected to read and write {error.filename or 'its files'}, "
-            f"received {error.strerror}. Mend it, its permissions or room, then start the same command again: it goes "
-            "on from the last checkpoint."
-        ) from error
+    with (
+        errors_of_storage(config),
+        collect_signals(console) as signals,
+        storage_news(lambda line: print_line(console, line)),
+        open_run_storage(config) as storage,
+    ):
+        return _train(config, workload, storage, signals, console)
 
 
 def _train(config: RunConfig, workload: Workload, storage: RunStorage, signals: Signals, console: Console) -> int:
@@ -83,6 +74,11 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, signals: 
     resumed, damaged = checkpoint.find_resumable(run.checkpoints, checkpoint.identity(config, data))
     finished = run.read_metrics()
     # Its history may be longer: that of a run that was started again with more epochs, and has not come to its end.
+    if finished is not None and (lost := _OF_METRICS - finished.keys()):
+        raise StorageError(
+            f"metrics.json of {config.location} is damaged: expected that of a finished run, received none of "
+            f"{', '.join(sorted(lost))}. Remove it to finish the run again."
+        )
     num_done = finished["epochs"] if finished is not None else 0
     if finished is not None and (num_done >= config.epochs or finished["stopped_early"]):
         if not run.report.exists():

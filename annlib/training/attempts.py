@@ -38,7 +38,7 @@ def note(run: RunDirectory, message: Mapping[str, Any]) -> None:
 def read(run: RunDirectory) -> list[dict[str, Any]]:
     """Returns all events, the oldest first; a line that was cut off by a crash or a full disk is left out."""
     try:
-        lines = run.attempts.read_text().splitlines()
+        lines = run.attempts.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return []
     events = []

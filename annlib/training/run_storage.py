@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import os
 import shutil
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from annlib.artifacts import RunDirectory, locked
 from annlib.config import RunConfig
+from annlib.errors import StorageError
 from annlib.mirror import Mirror
 from annlib.storage import Remote, is_remote
 from annlib.training.context import nothing
@@ -22,6 +24,21 @@ COPIES = "annlib-[0-9]*-*"
 LEFT_AFTER_S = 60.0
 
 
+# No space, over quota, too large, read-only, a failing disk, a network or user-space file system that went away.
+_STORAGE_ERRORS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.EREMOTEIO,
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class RunStorage:
     """Where a run is kept.
@@ -31,12 +48,14 @@ class RunStorage:
         check: raises StorageError when the object store has been away for too long; cheap.
         flush: copies everything to the object store now; raises StorageError when it is away for too long.
         refresh: fetches from the object store what other processes of the run have written, without checkpoints.
+        fetch: fetches what was fetched at the start anew, with what is there by now.
     """
 
     run: RunDirectory
     check: Callable[[], None] = nothing
     flush: Callable[[], None] = nothing
     refresh: Callable[[], None] = nothing
+    fetch: Callable[[], None] = nothing
 
 
 @contextlib.contextmanager
@@ -70,7 +89,26 @@ def open_run_storage(
                 check=mirror.check,
                 flush=mirror.flush,
                 refresh=lambda: mirror.pull(exclude=("checkpoints/", *own)),
+                fetch=lambda: mirror.pull(exclude=(*leave_out, *own)),
             )
+
+
+@contextlib.contextmanager
+def errors_of_storage(config: RunConfig) -> Iterator[None]:
+    """Turns errors of a run's or a search's files into one line.
+
+    Workers wait for a storage that is away; what the driver writes at the start and the end is not worth that.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _STORAGE_ERRORS and config.run_path not in Path(str(error.filename)).parents:
+            raise
+        raise StorageError(
+            f"the storage {config.location} failed: expected to read and write {error.filename or 'its files'}, "
+            f"received {error.strerror}. Mend it, its permissions or room, then start the same command again: it goes "
+            "on from where it was."
+        ) from error
 
 
 @contextlib.contextmanager

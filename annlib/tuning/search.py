@@ -21,7 +21,7 @@ from annlib.loading import import_keras
 from annlib.reporting.terminal import print_line
 from annlib.reporting.trials import show_score, summarize
 from annlib.training.driver import EXIT_SIGNAL, collect_signals, log_to, output_to
-from annlib.training.run_storage import open_run_storage
+from annlib.training.run_storage import errors_of_storage, open_run_storage
 from annlib.training.trial import TrialRecord
 from annlib.tuning import results
 from annlib.tuning.definition import REDUCTION_FACTOR, Search, check_metric
@@ -48,7 +48,7 @@ def tune(search: Search, *, console: Console) -> int:
     """
     config = search.config
     # The trials keep their directories themselves, where they run.
-    with open_run_storage(config, leave_out=("trial-",)) as storage:
+    with errors_of_storage(config), open_run_storage(config, leave_out=("trial-",)) as storage:
         directory = storage.run.path
         _check_directory(directory, search)
         data = search.workload.load(config)

@@ -71,9 +71,16 @@ def test_a_full_disk_leaves_no_run_directory(tmp_path: Path, monkeypatch: pytest
 def test_damaged_metrics_are_a_clear_error(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
     assert run.read_metrics() is None
-    run.metrics.write_text("{")
-    with pytest.raises(StorageError, match="Remove it to finish the run again"):
-        run.read_metrics()
+    for content in ("{", "[]"):
+        run.metrics.write_text(content)
+        with pytest.raises(StorageError, match="Remove it to finish the run again"):
+            run.read_metrics()
+
+
+def test_a_history_with_bytes_that_are_no_text_is_read(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.history.write_bytes(b"epoch,loss\n1,0.5\n2,\xff\n")
+    assert [row["epoch"] for row in run.read_history()] == ["1", "2"]
 
 
 @pytest.mark.parametrize("location", ["{tmp_path}", "s3://bucket/runs/name"])

@@ -46,6 +46,15 @@ def test_files_that_may_not_be_read_are_one_error(tmp_path: Path, monkeypatch: p
     assert not list(tmp_path.iterdir())
 
 
+def test_metrics_of_no_finished_run_are_one_error(tmp_path: Path) -> None:
+    given = config(tmp_path, name="mine")
+    given.run_path.mkdir()
+    (given.run_path / "metrics.json").write_text('{"epochs": 1}')
+    with pytest.raises(StorageError, match=r"metrics\.json of .*/mine is damaged: .* none of best, .* Remove it"):
+        train(given, find("digits"), console=Console(file=io.StringIO()))
+    assert [path.name for path in given.run_path.iterdir()] == ["metrics.json"]
+
+
 def test_a_run_that_ended_meanwhile_is_not_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = config(tmp_path, name="mine")
     create = RunDirectory.create
