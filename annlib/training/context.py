@@ -32,6 +32,7 @@ class WorkerContext:
         save_requested: tells whether to write a checkpoint at the next step.
         check_storage: raises StorageError when the storage has been away for too long.
         flush_storage: returns when everything is on the storage; raises StorageError as well.
+        fetch_storage: fetches what is on the storage by now; raises StorageError as well.
         on_saved: called after each checkpoint.
         on_begin: called when the first steps have run.
         on_row: called on rank 0 with each new row of the history.
@@ -45,6 +46,7 @@ class WorkerContext:
     save_requested: Callable[[], bool] = _never
     check_storage: Callable[[], None] = nothing
     flush_storage: Callable[[], None] = nothing
+    fetch_storage: Callable[[], None] = nothing
     on_saved: Callable[[], None] = nothing
     on_begin: Callable[[], None] = nothing
     on_row: Callable[[dict[str, Any]], None] = nothing

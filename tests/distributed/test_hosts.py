@@ -142,3 +142,16 @@ def test_hosts_without_shared_storage_are_refused(cluster: hosts.Cluster, tmp_pa
     (line,) = errors_of(errors)
     assert f"on node a does not see the run directory {storage / 'run'}: expected storage that all nodes share" in line
     assert not list((storage / "run/checkpoints").glob("epoch-*"))
+
+
+def test_a_search_over_hosts_without_shared_storage_is_refused(cluster: hosts.Cluster, tmp_path: Path) -> None:
+    storage = tmp_path / "storage"
+    storage.mkdir()
+    cluster.add("a", hidden=storage)
+    process = cluster.start(
+        *("python", "jobs/tune.py", "digits", "--num-trials", "2", "--storage", str(storage), "--name", "search")
+    )
+    out, errors = process.communicate(timeout=180)
+    assert process.returncode == 2, out + errors
+    (line,) = errors_of(errors)
+    assert f"a trial on node a does not see the run directory {storage / 'search'}: expected storage that all" in line

@@ -17,6 +17,7 @@ from annlib.config import RunConfig
 from annlib.errors import AnnlibError, ClusterError, TrainingError
 from annlib.training.distributed.controller import EndOnRequest, NoteFailures, SaveBeforeResize, describe
 from annlib.training.distributed.mailbox import Mailbox
+from annlib.training.distributed.shared_storage import shown_to_nodes
 from annlib.training.distributed.worker_loop import train_loop
 from annlib.training.workload import Workload
 
@@ -60,12 +61,14 @@ def train(
     """
     run = RunDirectory(config.run_path)
     mailbox = Mailbox()
-    run.shared_probe.write_text(mailbox.name)
     failures: list[BaseException] = []
     is_followed = threading.Event()
     is_followed.set()
     try:
-        with tempfile.TemporaryDirectory(prefix="annlib-ray-", ignore_cleanup_errors=True) as ray_directory:
+        with (
+            shown_to_nodes(run, mailbox),
+            tempfile.TemporaryDirectory(prefix="annlib-ray-", ignore_cleanup_errors=True) as ray_directory,
+        ):
             trainer = _trainer(config, workload, mailbox, ray_directory)
             # Ray's own handler of Ctrl-C, set by a `fit` in the main thread, ends the workers without a checkpoint.
             thread = threading.Thread(target=_fit, args=(trainer, failures, is_followed), daemon=True)
@@ -77,7 +80,6 @@ def train(
                 mailbox.set("end")
                 thread.join(END_TIMEOUT_S)
     finally:
-        run.shared_probe.unlink(missing_ok=True)
         mailbox.clear()
     if result is None:
         raise TrainingError(f"{describe(failures)}. The whole log is in {config.location}.")

@@ -1,5 +1,6 @@
 """Trials on Ray Tune, with successive halving, followed from the driver."""
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -7,15 +8,19 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
+from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
-from annlib.errors import TrainingError
+from annlib.errors import StorageError, TrainingError
+from annlib.storage import is_remote
 from annlib.training.distributed.cluster import cluster_cpus
 from annlib.training.distributed.mailbox import Mailbox
+from annlib.training.distributed.shared_storage import shown_to_nodes
 from annlib.training.distributed.trial_worker import TrialWorker, halt_flag, stop_asked
 from annlib.training.trial import TrialRecord
 from annlib.training.workload import Workload
@@ -72,35 +77,48 @@ def search(
         stop_requested: tells whether the running trials shall leave a checkpoint and end.
 
     Raises:
+        StorageError: a node does not see the directory of the search.
         TrainingError: Ray Tune failed.
     """
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     mailbox = Mailbox()
     failures: list[BaseException] = []
+    errors: list[str] = []
+    storage = plan.configs[0].storage
     try:
-        with tempfile.TemporaryDirectory(prefix="annlib-ray-", ignore_cleanup_errors=True) as ray_directory:
+        with (
+            # Of a search on an object store, all nodes have the same.
+            contextlib.nullcontext() if is_remote(storage) else shown_to_nodes(RunDirectory(Path(storage)), mailbox),
+            tempfile.TemporaryDirectory(prefix="annlib-ray-", ignore_cleanup_errors=True) as ray_directory,
+        ):
             tuner = _tuner(plan, workload, mailbox, ray_directory)
             # Ray Tune's own handler of Ctrl-C, set in the main thread, ends the workers without a checkpoint.
             thread = threading.Thread(target=_fit, args=(tuner, failures), daemon=True)
             thread.start()
             stopped_at = float("inf")
             while thread.is_alive() and time.monotonic() - stopped_at < END_TIMEOUT_S:
-                if stop_requested() and stopped_at == float("inf"):
+                if (errors or stop_requested()) and stopped_at == float("inf"):
                     stopped_at = time.monotonic()
                     mailbox.set("stop")
-                _pass_on(mailbox, on_record)
+                errors += _pass_on(mailbox, on_record)
                 thread.join(POLL_S)
-            _pass_on(mailbox, on_record)
+            errors += _pass_on(mailbox, on_record)
     finally:
         mailbox.clear()
+    if errors:
+        raise StorageError(errors[0])
     if failures:
         raise TrainingError(f"Ray Tune failed: {failures[0]!r}. Start the same command again: it goes on.")
 
 
-def _pass_on(mailbox: Mailbox, on_record: Callable[[TrialRecord], None]) -> None:
-    for message in mailbox.take():
-        on_record(TrialRecord.from_json(message["record"]))
+def _pass_on(mailbox: Mailbox, on_record: Callable[[TrialRecord], None]) -> list[str]:
+    """Passes on the records that have come; returns the errors for which the search cannot go on."""
+    messages = mailbox.take()
+    for message in messages:
+        if message["event"] == "trial":
+            on_record(TrialRecord.from_json(message["record"]))
+    return [message["message"] for message in messages if message["event"] == "error"]
 
 
 def _fit(tuner: tune.Tuner, failures: list[BaseException]) -> None:

@@ -3,18 +3,24 @@
 import dataclasses
 import logging
 import queue
+import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
 from annlib import compilation_cache
+from annlib.artifacts import RunDirectory
 from annlib.data import Dataset
+from annlib.errors import StorageError
 from annlib.garbage import collect_seldom
+from annlib.storage import is_remote
 from annlib.training.distributed.mailbox import Mailbox
+from annlib.training.distributed.shared_storage import wait_until_shared
 from annlib.training.own_code import Origin
 from annlib.training.trial import TrialRecord, run_trial
 from annlib.training.workload import Workload, receive_workload
@@ -54,6 +60,14 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         self._rungs = rungs
         self._mailbox = mailbox
         self._data: Dataset | None = None
+        storage = self._configs[0].storage
+        if not is_remote(storage):
+            try:
+                node = socket.gethostname()
+                wait_until_shared(RunDirectory(Path(storage)), mailbox, f"a trial on node {node}")
+            except StorageError as error:
+                mailbox.post("error", message=str(error))
+                raise
         self._begin(config["number"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

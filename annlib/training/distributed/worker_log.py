@@ -10,11 +10,10 @@ from pathlib import Path
 
 from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
-from annlib.errors import StorageError
 from annlib.storage import is_remote
 from annlib.training.distributed.mailbox import Mailbox
+from annlib.training.distributed.shared_storage import wait_until_shared
 from annlib.training.line_writer import start_line_writer
-from annlib.training.storage_patience import RETRY_S
 
 
 def open_log(
@@ -37,27 +36,12 @@ def open_log(
         # An object store has no file that several processes could append to.
         run.logs.mkdir(exist_ok=True)
         return run.logs / f"{time.strftime('%Y%m%d-%H%M%S')}-rank-{rank}.log"
-    deadline = time.monotonic() + patience_s
-    has_told = False
-    while not _is_shared(run, mailbox):
-        if patience_s and not has_told:
-            has_told = True
-            mailbox.post("storage", rank=rank, message=f"{node} waits for the run directory {run.path}")
-        if time.monotonic() >= deadline:
-            raise StorageError(
-                f"rank {rank} on node {node} does not see the run directory {run.path}: expected storage that all "
-                "nodes share, received a directory of the driver's node alone. Give --storage a path that is mounted "
-                "on all nodes, or a URI such as s3://bucket/runs."
-            )
-        time.sleep(RETRY_S)
+
+    def tell() -> None:
+        mailbox.post("storage", rank=rank, message=f"{node} waits for the run directory {run.path}")
+
+    wait_until_shared(run, mailbox, f"rank {rank} on node {node}", patience_s=patience_s, on_wait=tell)
     return run.log
-
-
-def _is_shared(run: RunDirectory, mailbox: Mailbox) -> bool:
-    try:
-        return run.shared_probe.read_text() == mailbox.name
-    except OSError:
-        return False
 
 
 @contextlib.contextmanager

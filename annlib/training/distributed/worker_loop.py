@@ -22,6 +22,7 @@ from annlib.garbage import collect_seldom
 from annlib.training.context import WorkerContext
 from annlib.training.distributed import sharing
 from annlib.training.distributed.mailbox import Mailbox
+from annlib.training.distributed.shared_storage import SHARED_WITHIN_S
 from annlib.training.distributed.worker_log import log_to, open_log
 from annlib.training.run_storage import RunStorage, open_run_storage
 from annlib.training.storage_news import storage_news
@@ -67,7 +68,7 @@ def train_loop(arguments: dict[str, Any]) -> None:
                 config, patience_s=config.storage_timeout_s, leave_out=("tensorboard/", "logs/", "pictures/")
             ) as storage,
         ):
-            patience_s = 0.0 if attempt == 1 else config.storage_timeout_s
+            patience_s = SHARED_WITHIN_S if attempt == 1 else config.storage_timeout_s
             with log_to(open_log(config, storage.run, mailbox, rank, node, patience_s=patience_s), place):
                 if attempt == 1 and rank == 0:
                     # Where its node may not write what the driver's may, that is known before the first epoch; later
@@ -118,6 +119,7 @@ def _train(
         ),
         check_storage=storage.check,
         flush_storage=storage.flush,
+        fetch_storage=storage.fetch,
     )
     if rank != 0:
         return train_worker(config, workload, context)
