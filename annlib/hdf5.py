@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from annlib.artifacts import write_atomically
+
 if TYPE_CHECKING:
     import keras
 
@@ -30,6 +32,24 @@ def read_configs(file: Path) -> tuple[Any, Any]:
     if not isinstance(training_config, dict | None):
         raise ValueError("a training configuration that is no object")
     return model_config, training_config
+
+
+def save_model(model: "keras.Model", file: Path) -> None:
+    """Writes a model with its weights, its compilation and the state of its optimizer, at once or not at all.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    import h5py
+
+    # `Model.save` takes a path alone.
+    from keras.src.legacy.saving import legacy_h5_format
+
+    # In memory: where the disk is full, HDF5 brings the process down.
+    with h5py.File(file.name, "w", driver="core", backing_store=False) as content:
+        legacy_h5_format.save_model_to_hdf5(model, content)
+        written = content.id.get_file_image()
+    write_atomically(file, written)
 
 
 def load_model(file: Path, custom_objects: Mapping[str, Any], training_config: Any) -> "keras.Model":
