@@ -10,7 +10,7 @@ from annlib.artifacts import RunDirectory
 from annlib.config import RunConfig
 from annlib.training import callback_state, checkpoint
 from annlib.training.context import WorkerContext
-from annlib.training.engine import metric_state, set_metric_state
+from annlib.training.engine import metric_state, set_metric_state, validates_in_parts
 from annlib.training.engine.collectives import values_of_chief
 from annlib.training.engine.optimizers import current_learning_rate
 from annlib.training.storage_patience import RETRY_S, StoragePatience
@@ -32,6 +32,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         progress: where the run starts.
         others: the other callbacks, whose state is saved and restored; this one comes after them.
         num_samples: rows of the training split.
+        storage: bears with storage that is away.
         context: what the worker has around it.
     """
 
@@ -46,6 +47,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         *,
         others: Sequence[keras.callbacks.Callback],
         num_samples: int,
+        storage: StoragePatience,
         context: WorkerContext,
     ) -> None:
         super().__init__()
@@ -59,7 +61,7 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         self._context = context
         self._is_chief = context.rank == 0
         self._has_begun = False
-        self._storage = StoragePatience(config.storage_timeout_s)
+        self._storage = storage
         self._history_written = self._checkpointed = time.monotonic()
         self._epoch = progress.epoch
         self._epoch_started = 0.0
@@ -93,6 +95,12 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
         if batch + 1 < self._num_steps:
             self._save_when_due(self._epoch, batch + 1, must_save=False)
 
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Saves within a validation that takes long; the next start validates again."""
+        self._begin()
+        if validates_in_parts(self.model):
+            self._save_when_due(self._epoch, self._num_steps, must_save=False)
+
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Adds the epoch to the history, and saves when it is time."""
         row = self._row(epoch, logs or {})
@@ -124,18 +132,18 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
     def _save_when_due(self, epoch: int, step: int, *, must_save: bool) -> None:
         self._context.check_storage()
         due = time.monotonic() - self._checkpointed >= self._config.checkpoint_every_s
-        stop = self._context.stop_requested()
-        wants = [must_save or due or stop or self._context.save_requested(), stop and not must_save]
+        stop, is_asked = self._context.stop_requested(), self._context.save_requested()
+        wants = [must_save or due or stop or is_asked, stop and not must_save]
         save, stop = self._agree(wants)
         if save:
             # A collective, which all ranks have to be in.
             metrics = metric_state(self.model) if step else []
             if self._is_chief:
-                self._save(epoch, step, metrics, must_save=must_save or stop)
+                self._save(epoch, step, metrics, must_save=must_save or stop, flushes=is_asked)
         if stop:
             raise Interrupted(f"epoch {epoch}" + (f" and {step} steps" if step else ""))
 
-    def _save(self, epoch: int, step: int, metrics: list[Any], *, must_save: bool) -> None:
+    def _save(self, epoch: int, step: int, metrics: list[Any], *, must_save: bool, flushes: bool) -> None:
         state, arrays = callback_state.collect(self._others)
         progress = checkpoint.Progress(
             epoch=epoch,
@@ -156,10 +164,12 @@ class RunCallback(keras.callbacks.Callback):  # type: ignore[misc]  # Keras has 
 
         if must_save:
             self._storage.insist(write)
-            self._context.flush_storage()
         elif not self._storage.attempt(write):
             self._checkpointed = time.monotonic() - self._config.checkpoint_every_s + RETRY_S
             return
+        if must_save or flushes:
+            # Who has asked for it ends this process next.
+            self._context.flush_storage()
         self._checkpointed = time.monotonic()
         self._context.on_saved()
 

@@ -1,21 +1,20 @@
 """The story of one worker: data, model, restore, fit, evaluate. The same in a local process and on Ray."""
 
-import contextlib
 import dataclasses
 import functools
 import io
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import keras
 import numpy as np
 
+from annlib import hdf5
 from annlib.artifacts import RunDirectory, replacing, write_atomically
 from annlib.config import RunConfig
 from annlib.data import Dataset
 from annlib.data.columns import Columns
-from annlib.errors import AnnlibError, DataError, last_line
+from annlib.errors import AnnlibError, DataError
 from annlib.loading import load
 from annlib.memory import peak_memory_bytes
 from annlib.models.tabular import raw_model
@@ -35,6 +34,9 @@ from annlib.training.tensorboard import TensorBoard
 from annlib.training.workload import Workload
 
 logger = logging.getLogger(__name__)
+
+# The number of a step is told in two parts.
+_STEPS = 2**20
 
 
 def train_worker(
@@ -72,12 +74,13 @@ def train_worker(
     _check_same_data(data, config, context)
     expected = checkpoint.identity(config, data, model)
     progress = _restore(model, expected, config, context, run)
-    best = _best_checkpoint(config, context, run)
-    tensorboard = _tensorboard(data, signature, config, run) if context.rank == 0 else None
+    storage = StoragePatience(config.storage_timeout_s)
+    best = _best_checkpoint(config, context, run, storage)
+    tensorboard = _tensorboard(data, signature, config, run, storage) if context.rank == 0 else None
     splits = {"train": data.train, "validation": data.validation, **({} if is_trial else {"test": data.test})}
     metrics = {}
     try:
-        rows = _fit(model, data, signature, config, context, run, progress, best, tensorboard)
+        rows = _fit(model, data, signature, config, context, run, storage, progress, best, tensorboard)
         for name, split in splits.items():
             # The last checkpoint has all that was trained.
             if _agrees_to_stop(context):
@@ -93,7 +96,6 @@ def train_worker(
     seconds = sum(row["seconds"] for row in rows)
     loading_problem = None
     if context.rank == 0:
-        storage = StoragePatience(config.storage_timeout_s)
         storage.insist(lambda: _save(model, data, signature, config, run))
         if not is_trial:
             storage.insist(lambda: _save_views(model, data, signature, run))
@@ -133,10 +135,19 @@ def _restore(
     storage, is_chief = StoragePatience(config.storage_timeout_s, reads=True), context.rank == 0
     restore = functools.partial(checkpoint.restore, run.checkpoints, model, identity)
     progress = storage.insist(restore) if is_chief else None
-    place = [0, 0, 0] if progress is None else [1, progress.epoch, progress.step]
-    is_there, epoch, step = (int(value) for value in values_of_chief(context.strategy, place, is_chief=is_chief))
+    # Numbers that float32 holds exactly.
+    place = [0, 0, 0, 0] if progress is None else [1, progress.epoch, *divmod(progress.step, _STEPS)]
+    is_there, epoch, *step = (int(value) for value in values_of_chief(context.strategy, place, is_chief=is_chief))
+
+    def restore_as_chief() -> checkpoint.Progress | None:
+        try:
+            return restore(place=(epoch, step[0] * _STEPS + step[1]))
+        except OSError:
+            context.fetch_storage()
+            raise
+
     if is_there and not is_chief:
-        progress = storage.insist(lambda: restore(place=(epoch, step)))
+        progress = storage.insist(restore_as_chief)
     return progress or checkpoint.Progress(epoch=0, history=[], identity=identity)
 
 
@@ -147,20 +158,23 @@ def _agrees_to_stop(context: WorkerContext) -> bool:
     return bool(values_of_chief(context.strategy, [wants], is_chief=is_chief)[0])
 
 
-def _best_checkpoint(config: RunConfig, context: WorkerContext, run: RunDirectory) -> BestCheckpoint:
+def _best_checkpoint(
+    config: RunConfig, context: WorkerContext, run: RunDirectory, storage: StoragePatience
+) -> BestCheckpoint:
     return BestCheckpoint(
         run.checkpoints,
         monitor=config.monitor,
         mode=config.resolved_monitor_mode,
         every_s=config.checkpoint_every_s,
-        storage=StoragePatience(config.storage_timeout_s),
+        storage=storage,
         is_chief=context.rank == 0,
     )
 
 
-def _tensorboard(data: Dataset, signature: Signature, config: RunConfig, run: RunDirectory) -> TensorBoard:
+def _tensorboard(
+    data: Dataset, signature: Signature, config: RunConfig, run: RunDirectory, storage: StoragePatience
+) -> TensorBoard:
     sample = signature.model_inputs(data.train.x)
-    storage = StoragePatience(config.storage_timeout_s)
     return TensorBoard(run.tensorboard, sample, histogram_freq=config.histogram_freq, storage=storage)
 
 
@@ -171,6 +185,7 @@ def _fit(
     config: RunConfig,
     context: WorkerContext,
     run: RunDirectory,
+    storage: StoragePatience,
     progress: checkpoint.Progress,
     best: BestCheckpoint,
     tensorboard: TensorBoard | None,
@@ -190,6 +205,7 @@ def _fit(
         progress,
         others=others,
         num_samples=len(data.train),
+        storage=storage,
         context=dataclasses.replace(context, on_row=on_row),
     )
     fit(
@@ -235,21 +251,14 @@ def _save(model: keras.Model, data: Dataset, signature: Signature, config: RunCo
     """Writes the model, what it takes and gives, and its layers."""
     whole = model if data.columns is None else _raw_model(model, data.columns, run)
     for name in config.formats:
-        with replacing(run.model.with_suffix(f".{name}")) as temporary, _errors_of_hdf5():
-            whole.save(temporary)
+        file = run.model.with_suffix(f".{name}")
+        if name == "h5":
+            hdf5.save_model(whole, file)
+        else:
+            with replacing(file) as temporary:
+                whole.save(temporary)
     write_atomically(run.signature, signature.to_json().encode())
     write_atomically(run.model_summary, model_summary(model).encode())
-
-
-@contextlib.contextmanager
-def _errors_of_hdf5() -> Iterator[None]:
-    """Turns what h5py raises where a file cannot be written, such as on a full disk, into an OSError."""
-    try:
-        yield
-    except RuntimeError as error:
-        if "errno" not in str(error):
-            raise
-        raise OSError(last_line(error)) from None
 
 
 def _loading_problem(run: RunDirectory) -> str | None:

@@ -62,7 +62,7 @@ def evaluate(
     build(model, sample, training=False)
     hooks = callback_list(callbacks, model, verbose, 1, num_steps, add_history=False)
     program = evaluation_program(model, batch_size, num_steps=num_steps)
-    logs = with_test_hooks(hooks, num_steps, bind_evaluation(program, data, batch_size))
+    logs = with_test_hooks(hooks, [(0, num_steps)], bind_evaluation(program, data, batch_size))
     # Sorted, as by Keras.
     return dict(sorted(logs.items())) if return_dict else model._flatten_metrics_in_order(logs)
 

@@ -49,10 +49,10 @@ def fit(
 ) -> keras.callbacks.History:
     """Trains a compiled Keras model as `keras.Model.fit` does, with the same losses and metrics, faster.
 
-    Half a second of steps is one call. Where a callback counts on its batch hooks, such as one of the user's own that
-    has some, a call is one step, or `steps_per_execution` of them, as in Keras. A model created in the scope of a
-    `tf.distribute.Strategy` is trained on all its replicas; every worker passes the whole of x and y and works on its
-    rows of each global batch.
+    Half a second of steps is one call, of the validation as well. Where a callback counts on its batch hooks, such
+    as one of the user's own that has some, a call is one step, or `steps_per_execution` of them, as in Keras. A
+    model created in the scope of a `tf.distribute.Strategy` is trained on all its replicas; every worker passes the
+    whole of x and y and works on its rows of each global batch.
 
     Args:
         model: a compiled Keras 3 model, built or not, on the TensorFlow backend.
@@ -72,7 +72,7 @@ def fit(
         sample_weight: weight of each sample's loss, shape (num_samples,), or a structure like y.
         initial_epoch: first epoch, counted from 0; more than 0 goes on with an earlier training.
         initial_step: first step of the first epoch; more than 0 goes on within an epoch, with the metrics as they are:
-            `set_metric_state` puts back those of the steps before.
+            `set_metric_state` puts back those of the steps before. After the last step, it goes on with the validation.
         validation_batch_size: batch size of the validation; when None, `batch_size`, or more rows, up to 1,024, where
             layers, loss and metrics are Keras' own and count row by row.
         seed: seed of the shuffling, 0 or more. None draws one from NumPy's global generator, which
@@ -134,7 +134,8 @@ def fit(
     with source_of(data, batch_size, order_seed if shuffle else None) as source:
         session = Session(model, source, validation, batch_size, validation_batch_size, options)
         hooks = callback_list(callbacks, model, verbose, epochs, session.num_steps)
-        session.prepare(hooks, num_epochs=epochs - initial_epoch)
+        # Of all epochs, also of those before `initial_epoch`, so that a training that goes on is compiled as it began.
+        session.prepare(hooks, num_epochs=epochs)
         with contextlib.closing(session):
             return _train(session, hooks, initial_epoch, initial_step, epochs)
 

@@ -1,12 +1,13 @@
 """What a model's callbacks need, which decides how much one call of the compiled function does."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
 from annlib.training.engine.compilation import overrides
 from annlib.training.engine.packed_logs import Logs
+from annlib.training.engine.program import Steps
 
 # These look at the logs alone.
 _READ_LOGS = (keras.callbacks.History, keras.callbacks.CSVLogger, keras.callbacks.ProgbarLogger)
@@ -91,11 +92,15 @@ def _acts_before_validation(callback: keras.callbacks.Callback) -> bool:
     return overrides(callback, keras.callbacks.Callback, *_BETWEEN)
 
 
-def with_test_hooks(callbacks: keras.callbacks.CallbackList, num_steps: int, evaluate: Callable[[], Logs]) -> Logs:
-    """Calls the test hooks around `evaluate`, and returns its metrics."""
+def with_test_hooks(
+    callbacks: keras.callbacks.CallbackList, parts: Sequence[Steps], evaluate: Callable[[int, int], Logs]
+) -> Logs:
+    """Evaluates parts [first, last) of the steps, and calls the test hooks; returns the metrics after the last one."""
+    logs: Logs = {}
     callbacks.on_test_begin()
-    callbacks.on_test_batch_begin(0)
-    logs = evaluate()
-    callbacks.on_test_batch_end(num_steps - 1, logs)
+    for first, last in parts:
+        callbacks.on_test_batch_begin(first)
+        logs = evaluate(first, last)
+        callbacks.on_test_batch_end(last - 1, logs)
     callbacks.on_test_end(logs)
     return logs

@@ -1,6 +1,7 @@
 """The state of a model's metrics within an epoch, for a checkpoint between two steps."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
@@ -21,11 +22,30 @@ def metric_names(model: keras.Model, x: Any, y: Any) -> tuple[str, ...]:
         return tuple(name for name in model.get_metrics_result() if name != "loss")
 
 
+@contextlib.contextmanager
+def kept_metric_state(model: keras.Model) -> Iterator[None]:
+    """Keeps what `metric_state` returns while a validation sets the metrics to values of its own."""
+    vars(model)["_annlib_metric_state"] = metric_state(model)
+    try:
+        yield
+    finally:
+        del vars(model)["_annlib_metric_state"]
+
+
+def validates_in_parts(model: keras.Model) -> bool:
+    """Tells whether the model is within a validation that takes more than one call."""
+    return "_annlib_metric_state" in vars(model)
+
+
 def metric_state(model: keras.Model) -> list[np.ndarray[Any, Any]]:
     """Returns the values of all metric variables, summed over all replicas. All workers have to call it.
 
-    Metrics count and add up, so that any number of replicas can go on from the sums.
+    Metrics count and add up, so that any number of replicas can go on from the sums. Within a validation in parts, they
+    are those of the training before it.
     """
+    if validates_in_parts(model):
+        kept: list[np.ndarray[Any, Any]] = vars(model)["_annlib_metric_state"]
+        return kept
     strategy = model.distribute_strategy
     variables = model.metrics_variables
     if strategy.num_replicas_in_sync == 1:

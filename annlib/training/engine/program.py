@@ -29,6 +29,9 @@ from annlib.training.engine.steps import Step, run_any_number, run_steps
 from annlib.training.engine.trainable import as_first_trained
 
 Data = tuple[Tensors, ...]
+# Steps of a validation: the first one and the one after the last.
+Steps = tuple[int, int]
+NO_STEPS: Steps = (0, 0)
 # Programs that one model keeps, for as many batch sizes and kinds of calls.
 PROGRAMS_KEPT = 8
 
@@ -37,9 +40,9 @@ class Run(Protocol):
     """Runs steps of the data that it was bound to."""
 
     def __call__(
-        self, orders: tf.Tensor | None, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: bool
+        self, orders: tf.Tensor | None, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: Steps
     ) -> list[tuple[Logs, Logs]]:
-        """Runs the steps [first, last) of an epoch, or all steps of several.
+        """Runs the steps [first, last) of an epoch, which may be none, or all steps of several.
 
         Args:
             orders: the order of the rows for each epoch, int32, shape (max_epochs, num_samples); None takes them as
@@ -48,10 +51,10 @@ class Run(Protocol):
             last: step after the last one; the number of steps for several epochs.
             num_epochs: epochs to run, at most `max_epochs`.
             begins: True resets the metrics first.
-            validates: True validates after each epoch.
+            validates: steps of the validation after each epoch; the first one of all resets the metrics.
 
         Returns:
-            For each epoch its metrics over all steps since they were reset, and those of its validation: Python
+            For each epoch its metrics over all steps since they were reset, and those of its validation so far: Python
             numbers, arrays for metrics that are not scalar.
         """
 
@@ -101,17 +104,20 @@ class TrainingProgram:
             self._step.prepare(data)
             if validation is not None:
                 self._test_step.prepare(validation)
-            function = self._function.for_types(data, validation, orders, tf.TensorSpec([5], tf.int32))
+            function = self._function.for_types(data, validation, orders, tf.TensorSpec([6], tf.int32))
 
         def run(
-            orders: tf.Tensor | None, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: bool
+            orders: tf.Tensor | None, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: Steps
         ) -> list[tuple[Logs, Logs]]:
             # One tensor, for every argument costs time.
-            what = tf.constant([num_epochs, first, last, begins, validates])
+            what = tf.constant([num_epochs, first, last, begins, *validates])
             rows = function(data, validation, orders, what).numpy()[:num_epochs]
             width = self._logs.width
             return [
-                (self._logs.unpack(row[:width]), self._validation_logs.unpack(row[width:]) if validates else {})
+                (
+                    self._logs.unpack(row[:width]),
+                    {} if validates == NO_STEPS else self._validation_logs.unpack(row[width:]),
+                )
                 for row in rows
             ]
 
@@ -129,8 +135,8 @@ class TrainingProgram:
         orders: tf.Tensor | None,
         what: tf.Tensor,
     ) -> tf.Tensor:
-        num_epochs, first, last, begins, validates = tf.unstack(what)
-        begins, validates = begins > 0, validates > 0
+        num_epochs, first, last, begins, *validates = tf.unstack(what)
+        begins = begins > 0
 
         def run(epoch: tf.Tensor | int, begins: tf.Tensor) -> tf.Tensor:
             rows = None if orders is None else orders[epoch]
@@ -139,7 +145,7 @@ class TrainingProgram:
             logs = self._logs.pack(self._step.results())
             if validation is None:
                 return logs
-            return tf.concat([logs, self._validate(validation, validates)], axis=0)
+            return tf.concat([logs, self._validate(validation, *validates)], axis=0)
 
         if self.max_epochs == 1:
             return run(0, begins)[tf.newaxis]
@@ -152,14 +158,14 @@ class TrainingProgram:
         _, table = tf.while_loop(lambda epoch, _: epoch < num_epochs, run_one_of_several, start, parallel_iterations=1)
         return table.stack()
 
-    def _validate(self, validation: Data, validates: tf.Tensor) -> tf.Tensor:
+    def _validate(self, validation: Data, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
         def validate() -> tf.Tensor:
-            self._test_step.reset()
-            run_steps(self._test_step, validation, batch_size=self._validation_batch_size)
+            tf.cond(first == 0, lambda: _reset(self._test_step), lambda: False)
+            run_steps(self._test_step, validation, batch_size=self._validation_batch_size, first=first, last=last)
             return self._validation_logs.pack(self._test_step.results())
 
         # The first branch is traced first, and tells how many values there are.
-        return tf.cond(validates, validate, lambda: tf.zeros([self._validation_logs.width], tf.float64))
+        return tf.cond(last > first, validate, lambda: tf.zeros([self._validation_logs.width], tf.float64))
 
 
 class EvaluationProgram:
@@ -178,18 +184,23 @@ class EvaluationProgram:
     def bind(self, data: Data) -> Callable[..., Logs]:
         """Returns what evaluates data.
 
-        It takes `begins`, True to reset the metrics first, and returns the metrics over all rows since they were reset:
-        Python numbers, arrays for metrics that are not scalar.
+        It takes the first step and the step after the last one, and `begins`, True to reset the metrics first, and
+        returns the metrics over all rows since they were reset: Python numbers, arrays for metrics that are not scalar.
         """
         self._step.prepare(data)
         types = types_of_rows(data) if self._takes_any_number else data
-        function = self._function.for_types(types, tf.TensorSpec([], tf.bool))
-        return lambda *, begins: self._logs.unpack(function(data, tf.constant(begins)).numpy())
+        function = self._function.for_types(types, tf.TensorSpec([3], tf.int32))
 
-    def _evaluate(self, data: Data, begins: tf.Tensor) -> tf.Tensor:
-        tf.cond(begins, lambda: _reset(self._step), lambda: False)
+        def evaluate(first: int, last: int, *, begins: bool) -> Logs:
+            return self._logs.unpack(function(data, tf.constant([first, last, begins])).numpy())
+
+        return evaluate
+
+    def _evaluate(self, data: Data, what: tf.Tensor) -> tf.Tensor:
+        first, last, begins = tf.unstack(what)
+        tf.cond(begins > 0, lambda: _reset(self._step), lambda: False)
         run = run_any_number if self._takes_any_number else run_steps
-        run(self._step, data, batch_size=self._batch_size)
+        run(self._step, data, batch_size=self._batch_size, first=first, last=last)
         return self._logs.pack(self._step.results())
 
 

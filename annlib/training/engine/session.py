@@ -1,5 +1,6 @@
 """The training of one model on one data set: which call of the compiled function does what."""
 
+import contextlib
 import functools
 import math
 import time
@@ -22,10 +23,11 @@ from annlib.training.engine.hooks import (
     read_logs_alone,
     with_test_hooks,
 )
+from annlib.training.engine.metric_state import kept_metric_state
 from annlib.training.engine.optimizers import current_learning_rate, inner_optimizers
 from annlib.training.engine.options import StepOptions
 from annlib.training.engine.packed_logs import Logs
-from annlib.training.engine.program import Data, build, evaluation_program, training_program
+from annlib.training.engine.program import NO_STEPS, Data, Steps, build, evaluation_program, training_program
 from annlib.training.engine.sources import Source, StreamedData, bind_evaluation, num_samples
 
 # Python (progress, callbacks, Ctrl-C) is met about this often within a long epoch.
@@ -56,11 +58,11 @@ class Session:
         self._is_distributed = is_distributed(model)
         self._has_own_step = overrides(model, keras.Model, "train_step")
         self._callbacks: keras.callbacks.CallbackList
-        self._evaluation: Callable[[], Callable[[], Logs]]
+        self._evaluation: Callable[[], Callable[[int, int], Logs]]
         self._ahead: EpochsAhead | None = None
         self._max_epochs = 1
-        self._validates_at_once = False
-        self._num_validation_steps = 0
+        self._validates_in_program = False
+        self._validation_rows, self._num_validation_steps = 0, 0
         self._counts_batches = False
         self._compiled = False
         self._step_s: float | None = None
@@ -71,6 +73,7 @@ class Session:
         self._callbacks = callbacks
         self._counts_batches = self._on_any_replica(count_batches(callbacks))
         rows = self._validation_batch_size or evaluation_batch_size(self.model, self._batch_size)
+        self._validation_rows = rows
         at_once: Data | None = None
         validation = self._validation
         if validation is not None:
@@ -82,7 +85,7 @@ class Session:
             # Collectives of the training and of the validation in one function wait for each other for good.
             if not (isinstance(validation, StreamedData) or self._is_distributed or act_before_validation(callbacks)):
                 at_once = validation
-        self._validates_at_once = at_once is not None
+        self._validates_in_program = at_once is not None
         # A step of the user's own may change what is no variable of the model, such as a second optimizer.
         reacts = react_to_logs(callbacks)
         can_run_ahead = read_logs_alone(callbacks) and not (reacts and self._has_own_step)
@@ -90,7 +93,7 @@ class Session:
         can_run_ahead = can_run_ahead and not self.model.run_eagerly
         # The rate of a schedule is that of the steps that have run.
         can_run_ahead = can_run_ahead and not (read_learning_rate(callbacks) and None in self._learning_rates())
-        if can_run_ahead and not self._is_distributed and (validation is None or self._validates_at_once):
+        if can_run_ahead and not self._is_distributed and (validation is None or self._validates_in_program):
             self._max_epochs = self._source.most_epochs_at_once
         program = training_program(
             self.model,
@@ -127,14 +130,14 @@ class Session:
 
     def _num_epochs_at_once(self, remaining: int) -> int:
         """Returns how many epochs the next call runs, so that it takes no longer than a chunk."""
-        if self._max_epochs == 1 or self._step_s is None:
+        if self._max_epochs == 1 or self._step_s is None or len(self._validation_parts()) > 1:
             return 1
         fitting = int(CHUNK_S / (self._step_s * self.num_steps))
         return max(1, min(self._max_epochs, remaining, fitting))
 
     def _run_whole_epochs(self, epoch: int, num_epochs: int) -> list[tuple[Logs, Logs]]:
         return self._source.run(
-            epoch, 0, self.num_steps, num_epochs=num_epochs, begins=True, validates=self._validates_at_once
+            epoch, 0, self.num_steps, num_epochs=num_epochs, begins=True, validates=self._validation_with_training()
         )
 
     def _run_epochs(self, ahead: EpochsAhead, epoch: int, num_epochs: int, last_epoch: int) -> tuple[int, Logs]:
@@ -151,7 +154,7 @@ class Session:
             self._callbacks.on_epoch_begin(epoch + offset)
             self._callbacks.on_train_batch_begin(0)
             self._callbacks.on_train_batch_end(self.num_steps - 1, logs)
-            logs = self._end_epoch(epoch + offset, logs, functools.partial(dict, validation_logs))
+            logs = self._end_epoch(epoch + offset, logs, validation_logs)
             if ahead.can_go_back and (self.model.stop_training or self._learning_rates() != rates):
                 rates = self._learning_rates()
                 ahead.go_back(block, offset + 1)
@@ -173,27 +176,56 @@ class Session:
         logs: Logs = {}
         validation_logs: Logs = {}
         begins = first == 0
+        if first == self.num_steps:
+            # An earlier training came to its validation.
+            logs = self._source.run(epoch, first, first, begins=False, validates=NO_STEPS)[0][0]
         while first < self.num_steps and not (first and self.model.stop_training and not self._is_distributed):
             # Replicas that take steps by themselves have the same weights again at the end of a chunk.
             sync_every = self._options.sync_every
             last = min(math.ceil((first + self._chunk_steps()) / sync_every) * sync_every, self.num_steps)
             callbacks.on_train_batch_begin(first)
             started = time.perf_counter()
-            validates = last == self.num_steps and self._validates_at_once
+            validates = self._validation_with_training() if last == self.num_steps else NO_STEPS
             logs, validation_logs = self._source.run(epoch, first, last, begins=begins, validates=validates)[0]
             self._learn_speed(first, last, time.perf_counter() - started)
             self._check_finite(logs, epoch)
             callbacks.on_train_batch_end(last - 1, logs)
             first, begins = last, False
-        # Validated by now, or not because training stopped within the epoch.
-        return self._end_epoch(epoch, logs, lambda: validation_logs or self._evaluation()())
+        return self._end_epoch(epoch, logs, validation_logs)
 
-    def _end_epoch(self, epoch: int, logs: Logs, validate: Callable[[], Logs]) -> Logs:
+    def _end_epoch(self, epoch: int, logs: Logs, validation_logs: Logs) -> Logs:
+        """Validates, where that has not been done with the last steps, and tells the callbacks."""
         if self._validation is not None:
-            metrics = with_test_hooks(self._callbacks, self._num_validation_steps, validate)
+            metrics = self._tell_of_validation(validation_logs) if validation_logs else self._validate(epoch)
             logs = logs | {f"val_{name}": value for name, value in metrics.items()}
         self._callbacks.on_epoch_end(epoch, logs)
         return logs
+
+    def _tell_of_validation(self, logs: Logs) -> Logs:
+        return with_test_hooks(self._callbacks, [(0, self._num_validation_steps)], lambda first, last: logs)
+
+    def _validate(self, epoch: int) -> Logs:
+        def run_in_program(first: int, last: int) -> Logs:
+            end = self.num_steps
+            return self._source.run(epoch, end, end, begins=False, validates=(first, last))[0][1]
+
+        parts = self._validation_parts()
+        evaluate = run_in_program if self._validates_in_program else self._evaluation()
+        with kept_metric_state(self.model) if len(parts) > 1 else contextlib.nullcontext():
+            return with_test_hooks(self._callbacks, parts, evaluate)
+
+    def _validation_with_training(self) -> Steps:
+        """Returns the steps of a validation that is part of the call of an epoch's last steps."""
+        parts = self._validation_parts() if self._validates_in_program else []
+        return parts[0] if len(parts) == 1 else NO_STEPS
+
+    def _validation_parts(self) -> list[Steps]:
+        """Returns the parts of a validation, each of which takes no longer than a chunk."""
+        num_steps = self._num_validation_steps
+        # For as many rows, it takes no longer than the training.
+        seconds = (self._step_s or 0.0) * self._validation_rows / self._batch_size
+        size = max(1, round(CHUNK_S / seconds) if seconds else num_steps)
+        return [(first, min(first + size, num_steps)) for first in range(0, num_steps, size)]
 
     def should_stop(self) -> bool:
         """Tells whether a callback asked to stop; all workers get the same answer, so that none waits for another."""
@@ -242,5 +274,5 @@ class Session:
 
 def _bind_evaluation(
     model: keras.Model, validation: Data | StreamedData, batch_size: int, num_steps: int
-) -> Callable[[], Logs]:
+) -> Callable[[int, int], Logs]:
     return bind_evaluation(evaluation_program(model, batch_size, num_steps=num_steps), validation, batch_size)

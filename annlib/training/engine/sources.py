@@ -15,7 +15,7 @@ from annlib.errors import ConfigError
 from annlib.training.engine.arrays import as_dataset, num_rows
 from annlib.training.engine.orders import EpochOrders
 from annlib.training.engine.packed_logs import Logs
-from annlib.training.engine.program import Data, EvaluationProgram, Run, TrainingProgram
+from annlib.training.engine.program import NO_STEPS, Data, EvaluationProgram, Run, Steps, TrainingProgram
 
 # The order of the samples depends on it, so it is the same on all machines. Three times so much is in memory.
 WINDOW_BYTES = 32 * 2**20
@@ -68,7 +68,7 @@ class Source(Protocol):
         """Takes what runs the steps, and what they validate on."""
 
     def run(
-        self, epoch: int, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: bool
+        self, epoch: int, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: Steps
     ) -> list[tuple[Logs, Logs]]:
         """Runs the steps [first, last) of an epoch, or all steps of several; otherwise as `program.Run`."""
 
@@ -100,7 +100,7 @@ class ArraySource:
         self._run = program.bind(self.sample, validation, shuffles=self._orders.shuffles)
 
     def run(
-        self, epoch: int, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: bool
+        self, epoch: int, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: Steps
     ) -> list[tuple[Logs, Logs]]:
         """Runs the steps [first, last) of an epoch, or all steps of several; otherwise as `program.Run`."""
         orders = self._orders.take(epoch, num_epochs, self._max_epochs)
@@ -130,17 +130,20 @@ class StreamSource:
         self._bound = (program, validation)
 
     def run(
-        self, epoch: int, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: bool
+        self, epoch: int, first: int, last: int, *, num_epochs: int = 1, begins: bool, validates: Steps
     ) -> list[tuple[Logs, Logs]]:
         """Runs the steps [first, last) of an epoch; otherwise as `program.Run`."""
         program, validation = self._bound
+        plan = self._windows.plan
         results: list[tuple[Logs, Logs]] = []
-        for index, start, end in self._windows.plan.parts(first, last):
+        # No steps are those at the end of an epoch.
+        end_of_epoch = (plan.num_windows - 1, plan.window_steps, plan.window_steps)
+        for index, start, end in list(plan.parts(first, last)) or [end_of_epoch]:
             data, order = self._windows.take(epoch, index)
             run = program.bind(data, validation, shuffles=self._shuffles)
             orders = None if order is None else order[tf.newaxis]
-            is_last = index * self._windows.plan.window_steps + end == last
-            results = run(orders, start, end, begins=begins, validates=validates and is_last)
+            is_last = index * plan.window_steps + end == last
+            results = run(orders, start, end, begins=begins, validates=validates if is_last else NO_STEPS)
             begins = False
             # Not kept while the one after the next is read.
             del data, order, orders, run
@@ -210,19 +213,21 @@ def num_samples(data: Data | StreamedData) -> int:
     return len(data) if isinstance(data, StreamedData) else num_rows(data)
 
 
-def bind_evaluation(program: EvaluationProgram, data: Data | StreamedData, batch_size: int) -> Callable[[], Logs]:
-    """Returns what evaluates all samples: it returns the metrics, as Python numbers and arrays."""
+def bind_evaluation(
+    program: EvaluationProgram, data: Data | StreamedData, batch_size: int
+) -> Callable[[int, int], Logs]:
+    """Returns what evaluates the steps [first, last) and returns the metrics since step 0, numbers and arrays."""
     if not isinstance(data, StreamedData):
         run = program.bind(data)
-        return lambda: run(begins=True)
+        return lambda first, last: run(first, last, begins=first == 0)
     plan = data.plan(batch_size, None)
 
-    def evaluate_windows() -> Logs:
+    def evaluate_windows(first: int, last: int) -> Logs:
         logs: Logs = {}
         windows = _Windows(data, plan)
         try:
-            for index in range(plan.num_windows):
-                logs = program.bind(windows.take(0, index)[0])(begins=index == 0)
+            for index, start, end in plan.parts(first, last):
+                logs = program.bind(windows.take(0, index)[0])(start, end, begins=index == start == 0)
         finally:
             windows.close()
         return logs

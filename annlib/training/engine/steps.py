@@ -30,8 +30,8 @@ def run_steps(
     rows: tf.Tensor | None = None,
     *,
     batch_size: int,
-    first: tf.Tensor | None = None,
-    last: tf.Tensor | None = None,
+    first: tf.Tensor,
+    last: tf.Tensor,
 ) -> None:
     """Runs the steps [first, last): full batches in a loop, then the smaller last one if the range reaches it.
 
@@ -43,7 +43,7 @@ def run_steps(
         data: what `as_dataset` returned.
         rows: the order of the rows, int32, shape (num_samples,); None takes them as they are stored.
         batch_size: rows of a global batch, at least 1.
-        first: first step of the epoch, counted from 0; None for both runs the whole epoch.
+        first: first step of the epoch, counted from 0.
         last: step after the last one.
     """
     num_full, tail = divmod(num_rows(data), batch_size)
@@ -57,24 +57,24 @@ def run_steps(
         return True
 
     if num_full:
-        end = num_full if last is None else tf.minimum(last, num_full)
-        start = tf.constant(0) if first is None else first
-        tf.while_loop(lambda index: index < end, run_full_batch, [start], parallel_iterations=1)
-    if tail and last is None:
-        run_tail()
-    elif tail:
+        end = tf.minimum(last, num_full)
+        tf.while_loop(lambda index: index < end, run_full_batch, [first], parallel_iterations=1)
+    if tail:
         tf.cond(last > tf.maximum(first, num_full), run_tail, lambda: False)
 
 
-def run_any_number(step: Step, data: tuple[Tensors, ...], *, batch_size: int) -> None:
-    """Runs all batches of data whose number of rows is not known while the graph is made; arguments as of `run_steps`.
+def run_any_number(
+    step: Step, data: tuple[Tensors, ...], *, batch_size: int, first: tf.Tensor, last: tf.Tensor
+) -> None:
+    """Does as `run_steps` with data whose number of rows is not known while the graph is made.
 
     One graph serves data sets of all sizes, but its operations do not know how many rows a batch has.
     """
     num = tf.shape(keras.tree.flatten(data)[0])[0]
+    end = tf.minimum(last * batch_size, num)
 
     def run_batch(start: tf.Tensor) -> tuple[tf.Tensor]:
         step.run(data, None, start, tf.minimum(batch_size, num - start))
         return (start + batch_size,)
 
-    tf.while_loop(lambda start: start < num, run_batch, [tf.constant(0)], parallel_iterations=1)
+    tf.while_loop(lambda start: start < end, run_batch, [first * batch_size], parallel_iterations=1)

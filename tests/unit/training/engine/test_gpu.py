@@ -79,7 +79,7 @@ def trace(strategy: tf.distribute.Strategy, policy: str = "float32") -> tf.Graph
     data = as_dataset(X, Y)
     program.build(model, data)
     training = program.TrainingProgram(model, 32, 32, max_epochs=3, compilation=GRAPH, options=StepOptions())
-    orders, what = tf.TensorSpec([3, len(X)], tf.int32), tf.TensorSpec([5], tf.int32)
+    orders, what = tf.TensorSpec([3, len(X)], tf.int32), tf.TensorSpec([6], tf.int32)
     return training._function._concrete((data, data, orders, what)).graph
 
 
