@@ -139,6 +139,36 @@ def test_every_trial_failing_is_one_error(storage: Path) -> None:
     assert sorted(Counter(processes).values()) == [1, 2]
 
 
+def test_a_process_that_hangs_is_replaced(tmp_path: Path, storage: Path) -> None:
+    process = tune(tmp_path, "search", "--worker-timeout-s", 3)
+    wait_for_trials(process, 2)
+    hung = processes_of_trials(process.pid)[0]
+    os.kill(hung, signal.SIGSTOP)
+    output, errors = process.communicate(timeout=300)
+    assert (process.returncode, errors) == (0, ""), output
+    assert not Path(f"/proc/{hung}").exists()
+    assert "its process has not answered for" in (tmp_path / "search" / "search.log").read_text()
+    assert len(records(tmp_path / "search")) == NUM_TRIALS
+    # Trials that went on elsewhere end as those that were left alone.
+    for trial in range(NUM_TRIALS):
+        ours, theirs = (pd.read_csv(each / f"search/trial-{trial:03d}/history.csv") for each in (tmp_path, storage))
+        epochs = min(len(ours), len(theirs))
+        columns = ["loss", f"val_{NAME}"]
+        np.testing.assert_allclose(ours[columns][:epochs], theirs[columns][:epochs], rtol=1e-6)
+
+
+def processes_of_trials(driver: int) -> list[int]:
+    """Returns the processes below a driver that do trials."""
+    lines = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
+    found = {
+        int(pid): (int(parent), args) for pid, parent, args in (line.split(None, 2) for line in lines.splitlines())
+    }
+    below = {driver}
+    while more := {pid for pid, (parent, _) in found.items() if parent in below} - below:
+        below |= more
+    return sorted(pid for pid in below if "TrialWorker" in found[pid][1])
+
+
 def test_a_cluster_that_is_too_small_is_one_line(storage: Path) -> None:
     small = tune(storage, "small", "--concurrency", 999)
     output, errors = small.communicate(timeout=100)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
@@ -21,7 +22,7 @@ from annlib.storage import is_remote
 from annlib.training.distributed.cluster import cluster_cpus
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.distributed.shared_storage import shown_to_nodes
-from annlib.training.distributed.trial_worker import TrialWorker, halt_flag, stop_asked
+from annlib.training.distributed.trial_worker import SIGN_EVERY_S, TrialWorker, halt_flag, sign_of, stop_asked
 from annlib.training.trial import TrialRecord
 from annlib.training.workload import Workload
 
@@ -167,7 +168,7 @@ def _tuner(plan: Plan, workload: Workload, mailbox: Mailbox, ray_directory: str)
             stop=_StopOnRequest(mailbox),
             # One more: a process that has done its number of trials ends in the next one.
             failure_config=tune.FailureConfig(max_failures=first.max_failures + 1),
-            callbacks=[_Tell(mailbox)],
+            callbacks=[_Tell(mailbox), _EndHung(mailbox, first.worker_timeout_s)],
         ),
     )
 
@@ -225,6 +226,36 @@ class _Tell(tune.Callback):  # type: ignore[misc]  # Ray has no types
         reason = lines[-1] if lines else "its process was lost"
         record = dataclasses.replace(_record(trial), state="lost", reason=reason)
         self._mailbox.post("trial", record=record.to_json())
+
+
+class _EndHung(tune.Callback):  # type: ignore[misc]  # Ray has no types
+    """Ends processes that give no sign of life, so that Ray Tune, which would wait for good, starts others."""
+
+    def __init__(self, mailbox: Mailbox, timeout_s: float) -> None:
+        self._mailbox = mailbox
+        self._timeout_s = timeout_s
+        # By process, the last sign and when it came.
+        self._signs: dict[str, tuple[Any, float]] = {}
+        self._looked_at = float("-inf")
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < SIGN_EVERY_S:
+            return
+        self._looked_at = now
+        for trial in trials:
+            actor = trial.temporary_state.ray_actor
+            if actor is None:
+                continue
+            actor_id = actor._actor_id.hex()
+            # There is none while it starts.
+            sign = self._mailbox.get(sign_of(actor_id))
+            known, since = self._signs.get(actor_id, (None, now))
+            if sign is None or sign != known:
+                self._signs[actor_id] = (sign, now)
+            elif now - since >= self._timeout_s:
+                logger.warning("trial %d: its process has not answered for %.0f s", trial.config["number"], now - since)
+                ray.kill(actor)
 
 
 def _record(trial: Any) -> TrialRecord:

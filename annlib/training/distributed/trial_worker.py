@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 # How often a process asks whether to stop, in seconds.
 WATCH_EVERY_S = 0.2
+# How often it gives a sign of life, in seconds.
+SIGN_EVERY_S = 1.0
 
 
 class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
@@ -68,6 +70,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
             except StorageError as error:
                 mailbox.post("error", message=str(error))
                 raise
+        threading.Thread(target=self._give_signs, daemon=True).start()
         self._begin(config["number"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -107,6 +110,12 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         self._decisions: queue.Queue[bool] = queue.Queue()
         self._thread = threading.Thread(target=self._run, args=(number,), daemon=True)
         self._thread.start()
+
+    def _give_signs(self) -> None:
+        name = sign_of(ray.get_runtime_context().get_actor_id())
+        while True:
+            self._mailbox.put(name, {"time": time.time()})
+            time.sleep(SIGN_EVERY_S)
 
     def _run(self, number: int) -> None:
         try:
@@ -149,6 +158,11 @@ def _prepare_tensorflow(*, cpus: int, use_gpu: bool) -> None:
 
     tf.config.threading.set_intra_op_parallelism_threads(cpus)
     prepare_gpus(given=use_gpu)
+
+
+def sign_of(actor_id: str) -> str:
+    """Returns the name of the value that a process changes while it lives."""
+    return f"sign-{actor_id}"
 
 
 def halt_flag(record: TrialRecord) -> str:
