@@ -1,8 +1,10 @@
 """`jobs/train.py --num-workers 2` on a real Ray cluster of its own, against one process and against Keras."""
 
+import contextlib
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fault_runs import processes_below, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 # More steps than the engine's first chunk, so that the workers also agree on the size of the next one.
@@ -32,6 +35,47 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.splitlines()[-1] == str(storage / name)
     return {"one": storage / "one", "two": storage / "two"}
+
+
+def servers_of(driver: int) -> set[tuple[str, int]]:
+    """Returns the addresses and ports, as the kernel writes them, that processes below a driver listen at."""
+    servers = {}
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        for line in Path(table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A":
+                address, port = local.split(":")
+                servers[f"socket:[{inode}]"] = (address, int(port, 16))
+    found = set()
+    for pid in processes_below(driver):
+        for path in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                found |= {servers[target]} if (target := os.readlink(path)) in servers else set()
+    return found
+
+
+def test_other_machines_reach_nothing_of_a_run_of_this_machine(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "jobs/train.py"), "digits", "--storage", str(tmp_path), "--name", "run"]
+    process = subprocess.Popen(
+        [*command, "--epochs", "100000", "--num-workers", "2"],
+        env={**os.environ, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "-1"},
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        events = tmp_path / "run/attempts.jsonl"
+        wait_for(lambda: events.exists() and '"training"' in events.read_text(), "training", timeout_s=120)
+        servers = servers_of(process.pid)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
+    finally:
+        process.kill()
+    loopback = {"0100007F", f"{'0' * 16}FFFF00000100007F", f"{'0' * 24}01000000"}
+    others = {port for address, port in servers if address not in loopback}
+    assert len(servers) > 10  # of Ray
+    # Of TensorFlow.
+    log = (tmp_path / "run/run.log").read_text()
+    assert others == set(map(int, re.findall(r"the server at port (\d+) answers by the loopback interface alone", log)))
+    assert len(others) == 2
 
 
 def history(run: Path) -> list[dict[str, float]]:

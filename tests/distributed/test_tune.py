@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from fault_runs import processes_below
 
 # Searches take minutes.
 pytestmark = pytest.mark.slow
@@ -159,14 +160,7 @@ def test_a_process_that_hangs_is_replaced(tmp_path: Path, storage: Path) -> None
 
 def processes_of_trials(driver: int) -> list[int]:
     """Returns the processes below a driver that do trials."""
-    lines = subprocess.run(["ps", "-eo", "pid=,ppid=,args="], capture_output=True, text=True, check=True).stdout
-    found = {
-        int(pid): (int(parent), args) for pid, parent, args in (line.split(None, 2) for line in lines.splitlines())
-    }
-    below = {driver}
-    while more := {pid for pid, (parent, _) in found.items() if parent in below} - below:
-        below |= more
-    return sorted(pid for pid in below if "TrialWorker" in found[pid][1])
+    return [pid for pid in processes_below(driver) if b"TrialWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def test_a_cluster_that_is_too_small_is_one_line(storage: Path) -> None:

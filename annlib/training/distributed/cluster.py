@@ -111,7 +111,7 @@ def _initialize() -> None:
         return
     try:
         # Loopback and no dashboard: nobody else shall reach what runs for this command only.
-        with _session_of_its_own():
+        with _session_of_its_own(), _on_loopback():
             _connect(address="local", include_dashboard=False, _node_ip_address=_LOOPBACK, **options)
     except Exception as error:  # Ray raises no narrower kind
         raise ClusterError(
@@ -157,6 +157,20 @@ def _session_of_its_own() -> Iterator[None]:
         yield
     finally:
         services.ConsolePopen = before
+
+
+@contextlib.contextmanager
+def _on_loopback() -> Iterator[None]:
+    """Lets Ray take the address of the loopback interface as it is.
+
+    In the place of 127.0.0.1 it would take that of a network interface, and listen on all of them.
+    """
+    before = services.resolve_ip_for_localhost
+    services.resolve_ip_for_localhost = lambda host: host
+    try:
+        yield
+    finally:
+        services.resolve_ip_for_localhost = before
 
 
 def _refusal(address: str | None, error: Exception) -> ClusterError:
