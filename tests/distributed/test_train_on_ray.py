@@ -14,27 +14,37 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_runs import processes_below, wait_for
+from fault_runs import Faulty, finish, processes_below, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 # More steps than the engine's first chunk, so that the workers also agree on the size of the next one.
 FLAGS = ["--epochs", "3", "--global-batch-size", "8"]
 
 
-def train(storage: Path, name: str, *flags: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+def start(storage: Path, name: str, *flags: str) -> Faulty:
     command = [sys.executable, str(ROOT / "jobs/train.py"), "digits", "--storage", str(storage), "--name", name, *flags]
     environment = {**os.environ, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "-1"}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_s, check=False)
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def train(storage: Path, name: str, *flags: str) -> subprocess.CompletedProcess[str]:
+    with start(storage, name, *flags) as process:
+        out, errors = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     storage = tmp_path_factory.mktemp("runs")
-    for name, flags in (("one", []), ("two", ["--num-workers", "2"])):
-        done = train(storage, name, *FLAGS, *flags)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stdout.splitlines()[-1] == str(storage / name)
-    return {"one": storage / "one", "two": storage / "two"}
+    done = train(storage, "one", *FLAGS)
+    assert done.returncode == 0, done.stdout + done.stderr
+    process = start(storage, "two", *FLAGS, "--num-workers", "2")
+    events = storage / "two/attempts.jsonl"
+    wait_for(lambda: process.poll() is not None or (events.exists() and '"training"' in events.read_text()), "training")
+    servers = storage / "servers.json"
+    servers.write_text(json.dumps(sorted(servers_of(process.pid))))
+    assert finish(process).splitlines()[-1] == str(storage / "two")
+    return {"one": storage / "one", "two": storage / "two", "servers of two": servers}
 
 
 def servers_of(driver: int) -> set[tuple[str, int]]:
@@ -54,26 +64,13 @@ def servers_of(driver: int) -> set[tuple[str, int]]:
     return found
 
 
-def test_other_machines_reach_nothing_of_a_run_of_this_machine(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "jobs/train.py"), "digits", "--storage", str(tmp_path), "--name", "run"]
-    process = subprocess.Popen(
-        [*command, "--epochs", "100000", "--num-workers", "2"],
-        env={**os.environ, "RAY_ADDRESS": "local", "CUDA_VISIBLE_DEVICES": "-1"},
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        events = tmp_path / "run/attempts.jsonl"
-        wait_for(lambda: events.exists() and '"training"' in events.read_text(), "training", timeout_s=120)
-        servers = servers_of(process.pid)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=60) == 143
-    finally:
-        process.kill()
+def test_other_machines_reach_nothing_of_a_run_of_this_machine(runs: dict[str, Path]) -> None:
     loopback = {"0100007F", f"{'0' * 16}FFFF00000100007F", f"{'0' * 24}01000000"}
+    servers = json.loads(runs["servers of two"].read_text())
     others = {port for address, port in servers if address not in loopback}
     assert len(servers) > 10  # of Ray
     # Of TensorFlow.
-    log = (tmp_path / "run/run.log").read_text()
+    log = (runs["two"] / "run.log").read_text()
     assert others == set(map(int, re.findall(r"the server at port (\d+) answers by the loopback interface alone", log)))
     assert len(others) == 2
 
