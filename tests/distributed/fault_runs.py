@@ -1,6 +1,5 @@
 """Runs with faults, and their comparison with a run without."""
 
-import contextlib
 import csv
 import json
 import os
@@ -113,19 +112,6 @@ def workers_of(driver: int) -> list[int]:
         except OSError:
             continue
     return sorted(found)
-
-
-def processes_below(pid: int) -> list[int]:
-    """Returns a process and all that it started, and those that these started."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            # Behind the name, which may hold anything: state and parent.
-            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    below = {pid}
-    while more := {child for child, parent in parents.items() if parent in below} - below:
-        below |= more
-    return sorted(below)
 
 
 def errors_of(text: str) -> list[str]:

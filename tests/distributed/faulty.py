@@ -5,10 +5,11 @@ the moment makes the marker file and strikes. Once only, for the marker stays.
 
 FAULT: kill-0, kill-1, stop-1, node, driver, sigterm, corrupt, truncate, drain, none; `wait` makes the marker and waits
 until it is gone, so that the test itself can do what it wants meanwhile.
-MOMENT: first-epoch, checkpoint, evaluation, last-epoch, or never.
+MOMENT: first-epoch, checkpoint, validation (one in many parts), evaluation, last-epoch, or never.
 """
 
 import dataclasses
+import importlib
 import itertools
 import json
 import os
@@ -31,6 +32,8 @@ from annlib.workloads import find
 
 def arm(fault: str, moment: str, marker: Path, driver: int, config: RunConfig) -> None:
     """Prepares the fault in this worker."""
+    if moment == "validation":
+        validate_step_by_step()
     rank = json.loads(os.environ.get("TF_CONFIG", '{"task": {"index": 0}}'))["task"]["index"]
     if rank != (1 if fault in ("kill-1", "stop-1", "node", "drain") else 0) or marker.exists():
         return
@@ -43,6 +46,8 @@ def arm(fault: str, moment: str, marker: Path, driver: int, config: RunConfig) -
     if moment in ("first-epoch", "last-epoch"):
         epoch = 0 if moment == "first-epoch" else config.epochs - 1
         _before(callbacks.RunCallback, "on_train_batch_end", lambda self, batch: self._epoch == epoch, strike_once)
+    elif moment == "validation":
+        _before(callbacks.RunCallback, "on_test_batch_end", lambda self, batch: self._epoch == 1, strike_once)
     elif moment == "evaluation":
         calls = itertools.count()
         _before(keras.callbacks.CallbackList, "on_test_begin", lambda *_: next(calls) == 1, strike_once)
@@ -59,6 +64,20 @@ def arm(fault: str, moment: str, marker: Path, driver: int, config: RunConfig) -
     elif moment == "checkpoint":
         # Another rank goes on to the next collective while rank 0 writes.
         _before(callbacks.RunCallback, "_agree", lambda self, wants: wants[0] and self._epoch > 0, strike_once)
+
+
+def validate_step_by_step() -> None:
+    """Makes a part of each step of a validation, and the second epoch's take seconds."""
+    session = importlib.import_module("annlib.training.engine.session")
+    original = callbacks.RunCallback.on_test_batch_end
+
+    def wait(self: Any, batch: int, logs: Any = None) -> None:
+        time.sleep(0.1 if self._epoch == 1 else 0.0)
+        original(self, batch, logs)
+
+    session.evaluation_batch_size = lambda model, batch_size: 16
+    session.Session._validation_parts = lambda self: [(i, i + 1) for i in range(self._num_validation_steps)]
+    callbacks.RunCallback.on_test_batch_end = wait  # type: ignore[method-assign]
 
 
 def _before(owner: type, name: str, condition: Callable[..., bool], strike_once: Callable[[], None]) -> None:

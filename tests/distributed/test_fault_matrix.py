@@ -21,6 +21,7 @@ WORKER_FAULTS = [
 ]
 # A checkpoint to damage is there from the second epoch on at the latest.
 WORKER_FAULTS += [pytest.param(fault, "last-epoch", marks=pytest.mark.slow) for fault in ("corrupt", "truncate")]
+WORKER_FAULTS += [pytest.param(fault, "validation", marks=pytest.mark.slow) for fault in ("kill-0", "kill-1")]
 
 
 @pytest.mark.parametrize(("fault", "moment"), WORKER_FAULTS)
@@ -49,6 +50,7 @@ DRIVER_FAULTS = [
     for moment in MOMENTS
     for workers in ("0", "2")
 ]
+DRIVER_FAULTS += [pytest.param("sigterm", "validation", workers, marks=pytest.mark.slow) for workers in ("0", "2")]
 
 
 @pytest.mark.parametrize(("fault", "moment", "num_workers"), DRIVER_FAULTS)
@@ -72,6 +74,9 @@ def test_a_lost_or_stopped_driver(tmp_path: Path, undisturbed: Path, fault: str,
     out = finish(start(tmp_path, fault, moment, *flags))
     if fault == "sigterm":
         assert "resuming after epoch" in out
+    if moment == "validation":
+        # All steps of the second epoch, and no more.
+        assert "resuming after epoch 1 and " in out
     assert_same(run, undisturbed)
 
 

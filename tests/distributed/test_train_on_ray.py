@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fault_runs import Faulty, finish, processes_below, wait_for
+from fault_runs import Faulty, finish, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 # More steps than the engine's first chunk, so that the workers also agree on the size of the next one.
@@ -45,6 +45,19 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     servers.write_text(json.dumps(sorted(servers_of(process.pid))))
     assert finish(process).splitlines()[-1] == str(storage / "two")
     return {"one": storage / "one", "two": storage / "two", "servers of two": servers}
+
+
+def processes_below(pid: int) -> list[int]:
+    """Returns a process and all that it started, and those that these started."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # Behind the name, which may hold anything: state and parent.
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    below = {pid}
+    while more := {child for child, parent in parents.items() if parent in below} - below:
+        below |= more
+    return sorted(below)
 
 
 def servers_of(driver: int) -> set[tuple[str, int]]:

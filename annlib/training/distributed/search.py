@@ -256,6 +256,7 @@ class _EndHung(tune.Callback):  # type: ignore[misc]  # Ray has no types
             elif now - since >= self._timeout_s:
                 logger.warning("trial %d: its process has not answered for %.0f s", trial.config["number"], now - since)
                 ray.kill(actor)
+                del self._signs[actor_id]
 
 
 def _record(trial: Any) -> TrialRecord:
