@@ -8,6 +8,7 @@ STORAGE_EMULATOR_HOST, which names a server that takes anybody.
 import contextlib
 import datetime
 import errno
+import functools
 import os
 import shutil
 import time
@@ -233,7 +234,7 @@ def open_filesystem(location: str) -> "tuple[pyarrow.fs.FileSystem, str]":
     if not is_remote(location):
         return fs.LocalFileSystem(), location
     scheme, _, path = location.partition("://")
-    return _filesystem(scheme), path
+    return _filesystem(scheme, bucket=path.partition("/")[0]), path
 
 
 def exists(location: str) -> bool:
@@ -267,7 +268,7 @@ def read_text(location: str) -> str:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), location) from None
 
 
-def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":
+def _filesystem(scheme: str, bucket: str) -> "pyarrow.fs.FileSystem":
     from pyarrow import fs
 
     if scheme == "gs":
@@ -286,12 +287,16 @@ def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":
             "the endpoint of the object store is wrong: expected http://HOST:PORT or https://HOST:PORT, received "
             f"{(endpoint or '').rpartition('@')[2]!r}. Correct AWS_ENDPOINT_URL in the environment."
         )
-    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or (endpoint and "us-east-1")
+    if not region:
+        # Arrow would take us-east-1. Where Amazon does not answer, whoever opens a file tells.
+        with contextlib.suppress(OSError):
+            region = _region_of(bucket)
     return fs.S3FileSystem(
         endpoint_override=parts.netloc or None,
         scheme=parts.scheme,
-        # Amazon's own is found by the bucket; other stores do not care.
-        region=region or ("us-east-1" if endpoint else None),
+        # Stores other than Amazon's do not care.
+        region=region,
         connect_timeout=CONNECT_TIMEOUT_S,
         request_timeout=REQUEST_TIMEOUT_S,
         # Waiting longer, and telling about it, is up to the caller.
@@ -299,3 +304,11 @@ def _filesystem(scheme: str) -> "pyarrow.fs.FileSystem":
         allow_bucket_creation=False,
         background_writes=False,
     )
+
+
+@functools.cache
+def _region_of(bucket: str) -> str:
+    """Returns where Amazon has a bucket; raises OSError where it does not say."""
+    from pyarrow import fs
+
+    return str(fs.resolve_s3_region(bucket))

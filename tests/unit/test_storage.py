@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import pytest
+from pyarrow import fs
 
 from annlib import storage
 from annlib.errors import ConfigError, StorageError
@@ -86,7 +87,7 @@ class FlakyFiles:
 
 
 def probe(files: FlakyFiles, timeout_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "_filesystem", lambda scheme: files)
+    monkeypatch.setattr(storage, "_filesystem", lambda scheme, bucket: files)
     monkeypatch.setattr(storage, "PROBE_EVERY_S", 0.01)
     storage.Remote("s3://bucket/runs").probe(timeout_s=timeout_s)
 
@@ -140,7 +141,7 @@ class Objects:
 def test_an_upload_that_is_broken_off_leaves_no_part_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_bytes(content := bytes(3 * 2**20 + 1))
     files = Objects(num_blocks=2)
-    monkeypatch.setattr(storage, "_filesystem", lambda scheme: files)
+    monkeypatch.setattr(storage, "_filesystem", lambda scheme, bucket: files)
     remote = storage.Remote("s3://bucket/runs")
     with pytest.raises(KeyboardInterrupt):
         remote.upload(tmp_path / "file", "a/b")
@@ -183,3 +184,40 @@ def test_an_empty_storage_is_refused() -> None:
 def test_a_number_sign_is_part_of_a_name(location: str) -> None:
     assert check_storage(location) == location
     assert check_storage("file:///data/a#1/x.csv") == "/data/a#1/x.csv"
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, "eu-north-1"),
+        ({"AWS_REGION": "eu-west-1"}, "eu-west-1"),
+        ({"AWS_DEFAULT_REGION": "eu-west-2"}, "eu-west-2"),
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9000"}, "us-east-1"),
+    ],
+)
+def test_a_bucket_of_amazon_is_opened_where_it_is(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], expected: str
+) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(fs, "resolve_s3_region", {"north": "eu-north-1"}.__getitem__)
+    files, path = storage.open_filesystem("s3://north/runs")
+    assert (files.region, path) == (expected, "north/runs")
+
+
+def test_where_amazon_does_not_tell_the_region_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"):
+        monkeypatch.delenv(name, raising=False)
+    answers = iter([OSError("curlCode: 6"), "eu-south-1"])
+
+    def resolve(bucket: str) -> str:
+        answer = next(answers)
+        if isinstance(answer, OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(fs, "resolve_s3_region", resolve)
+    storage.open_filesystem("s3://south/runs")
+    assert [storage.open_filesystem("s3://south/runs")[0].region for _ in range(2)] == ["eu-south-1"] * 2

@@ -95,7 +95,7 @@ def test_outputs_whose_input_is_gone_are_found_here_and_on_an_object_store(
     outputs = ["a.parquet", "day=2/h=1/e.parquet", "f.parquet", "notes.parquet", ".g.parquet.0.tmp.parquet"]
     assert without_input(str(tree), outputs) == outputs[2:4]
     files = fs.SubTreeFileSystem(str(tree.parent), fs.LocalFileSystem())
-    monkeypatch.setattr(storage, "_filesystem", lambda scheme: files)
+    monkeypatch.setattr(storage, "_filesystem", lambda scheme, bucket: files)
     assert without_input("s3://new", outputs) == outputs[2:4]
 
 

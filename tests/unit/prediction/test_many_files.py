@@ -281,7 +281,7 @@ def test_objects_that_vanish_are_left_out_and_a_store_that_is_away_is_waited_for
     run: RunDirectory, new: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        storage, "_filesystem", lambda scheme: fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
+        storage, "_filesystem", lambda scheme, bucket: fs.SubTreeFileSystem(str(tmp_path), fs.LocalFileSystem())
     )
     monkeypatch.setattr(storage, "PROBE_EVERY_S", 0.01)
     download, upload = storage.Remote.download, storage.Remote.upload
