@@ -12,7 +12,18 @@ from annlib.tuning.definition import TRIALS_PER_PROCESS, define
 from annlib.workload_command import parse_workload, read_config
 
 # The others that a configuration has come from --config.
-RUN_FLAGS = ("epochs", "seed", "name", "storage", "data_dir", "use_gpu", "cpus_per_worker", "monitor_mode")
+RUN_FLAGS = (
+    "epochs",
+    "seed",
+    "name",
+    "storage",
+    "data_dir",
+    "use_gpu",
+    "cpus_per_worker",
+    "monitor_mode",
+    "max_failures",
+    "worker_timeout_s",
+)
 
 
 def add_search_flags(parser: argparse.ArgumentParser) -> None:
