@@ -18,6 +18,7 @@ from annlib.benchmark.scaling import NUM_CLASSES, NUM_FEATURES
 from annlib.data.batches import epoch_order
 from annlib.memory import peak_memory_bytes
 from annlib.models.targets import ClassificationTask
+from annlib.training.devices import multi_worker_strategy
 from annlib.training.engine import fit
 
 LEARNING_RATE = 0.01
@@ -28,7 +29,7 @@ MEMORY_BATCH_SIZE = 512
 @functools.cache
 def strategy() -> tf.distribute.Strategy:
     """Returns this process' strategy; the first call waits for the other workers."""
-    return tf.distribute.MultiWorkerMirroredStrategy()
+    return multi_worker_strategy(has_gpu=False)
 
 
 def join() -> int:

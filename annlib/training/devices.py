@@ -1,6 +1,8 @@
-"""The GPUs of this process, which TensorFlow would otherwise take whole and whoever they belong to."""
+"""The GPUs of this process, which TensorFlow would otherwise take whole, and its servers, which others would reach."""
 
 import tensorflow as tf
+
+from annlib.training.loopback import is_on_loopback, keep_servers_to_loopback
 
 
 def prepare_gpus(*, given: bool) -> bool:
@@ -24,9 +26,14 @@ def prepare_gpus(*, given: bool) -> bool:
 def multi_worker_strategy(*, has_gpu: bool) -> tf.distribute.MultiWorkerMirroredStrategy:
     """Returns the strategy of all workers in TF_CONFIG, whose collectives go by NCCL where they have GPUs.
 
+    Where all of them are on this machine, no other reaches them.
+
     Left to itself, TensorFlow takes its own ring over gRPC, for GPUs as well: `AssignCollectiveType` in its
     collective_param_resolver_local.cc uses NCCL only where it is asked for.
     """
     kinds = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if has_gpu else kinds.AUTO)
-    return tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+    if is_on_loopback():
+        keep_servers_to_loopback()
+    return strategy

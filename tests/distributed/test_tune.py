@@ -140,7 +140,7 @@ def test_every_trial_failing_is_one_error(storage: Path) -> None:
 
 
 def test_a_process_that_hangs_is_replaced(tmp_path: Path, storage: Path) -> None:
-    process = tune(tmp_path, "search", "--worker-timeout-s", 3)
+    process = tune(tmp_path, "search", "--worker-timeout-s", 8)
     wait_for_trials(process, 2)
     # It goes on with another trial.
     record = json.loads(next(iter(records(tmp_path / "search").values()))[1])

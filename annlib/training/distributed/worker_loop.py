@@ -21,7 +21,6 @@ from annlib.errors import AnnlibError, ClusterError, TrainingError, last_line
 from annlib.garbage import collect_seldom
 from annlib.training.context import WorkerContext
 from annlib.training.distributed import sharing
-from annlib.training.distributed.loopback import is_on_loopback, keep_servers_to_loopback
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.distributed.shared_storage import SHARED_WITHIN_S
 from annlib.training.distributed.worker_log import log_to, open_log
@@ -109,12 +108,9 @@ def _train(
     tf.config.threading.set_intra_op_parallelism_threads(config.cpus_per_worker)
     has_gpu = prepare_gpus(given=config.use_gpu)
     meet(mailbox, attempt, rank, world_size, timeout_s=max(config.start_timeout_s, config.storage_timeout_s))
-    strategy = multi_worker_strategy(has_gpu=has_gpu)
-    if is_on_loopback():
-        keep_servers_to_loopback()
     context = WorkerContext(
         rank=rank,
-        strategy=strategy,
+        strategy=multi_worker_strategy(has_gpu=has_gpu),
         load_once=functools.partial(
             sharing.load_once,
             mailbox=mailbox,

@@ -3,7 +3,7 @@ import socket
 
 import pytest
 
-from annlib.training.distributed.loopback import is_on_loopback, keep_servers_to_loopback
+from annlib.training.loopback import is_on_loopback, keep_servers_to_loopback
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "SO_BINDTODEVICE"), reason="Linux alone binds sockets to devices")
 
@@ -39,7 +39,7 @@ def test_what_listens_to_nobody_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize(
     ("workers", "expected"),
-    [(["127.0.0.1:1", "127.0.0.1:2"], True), (["[::1]:1"], True), (["127.0.0.1:1", "10.0.0.2:2"], False)],
+    [(["127.0.0.1:1", "127.0.0.1:2"], True), (["[::1]:1"], True), (["127.0.0.1:1", "10.0.0.2:2"], False), ([], False)],
 )
 def test_workers_of_one_machine_are_told_by_their_addresses(
     monkeypatch: pytest.MonkeyPatch, workers: list[str], expected: bool

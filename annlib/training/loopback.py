@@ -12,9 +12,9 @@ logger = logging.getLogger(__name__)
 
 
 def is_on_loopback() -> bool:
-    """Tells whether the workers of TF_CONFIG are reached by the loopback interface, so that all are on this machine."""
-    workers = json.loads(os.environ["TF_CONFIG"])["cluster"]["worker"]
-    return all(worker.startswith(("127.", "[::1]")) for worker in workers)
+    """Tells whether there are workers in TF_CONFIG, all reached by the loopback interface, so on this machine."""
+    workers = json.loads(os.environ.get("TF_CONFIG", "{}")).get("cluster", {}).get("worker", [])
+    return bool(workers) and all(worker.startswith(("127.", "[::1]")) for worker in workers)
 
 
 def keep_servers_to_loopback() -> None:
