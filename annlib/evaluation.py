@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SplitName = Literal["train", "validation", "test"]
 Figures = dict[str, Any]
+# Shown where they are wrong.
+_NUM_CLASSES = 10
 
 
 def evaluate_run(
@@ -56,6 +58,8 @@ def evaluate_run(
     signature = Signature.read(run.signature)
     data = workload.load(_with_data(config, data_dir, table))
     part = getattr(data, split)
+    # Other classes may be split into other rows, and so have other columns.
+    _check_classes(run, data.class_names, signature.class_names)
     if data.columns != signature.columns:
         raise CheckpointError(
             f"the data of {run.path} has changed since the training: expected the columns and values of then, received "
@@ -88,6 +92,20 @@ def evaluate_run(
         return {**figures, **found}
     predicted = signature.output_columns(outputs)
     return {**figures, **regression_figures(part.y, predicted, signature.target_name, signature.target_unit)}
+
+
+def _check_classes(run: RunDirectory, found: tuple[str, ...] | None, expected: tuple[str, ...] | None) -> None:
+    """Raises CheckpointError where a number stands for another class in the data than in the training."""
+    # Of the last classes there may be no rows.
+    if found == expected or (found and expected and found == expected[: len(found)]):
+        return
+    from annlib.data.conversion import examples
+
+    shown = ["numbers" if names is None else examples(names, _NUM_CLASSES) for names in (expected, found)]
+    raise CheckpointError(
+        f"the data of {run.path} has other classes than in the training: expected {shown[0]}, received {shown[1]}. "
+        "Give the old data, write the target as then, or train again under another name."
+    )
 
 
 def _with_data(config: RunConfig, data_dir: Path | None, table: str | None) -> RunConfig:

@@ -1,5 +1,6 @@
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,14 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import classification_report, r2_score
 
-from annlib.evaluation import classification_figures, figures_tables, regression_figures, roc_auc
+from annlib import evaluation
+from annlib.artifacts import RunDirectory
+from annlib.config import load_config
+from annlib.data.own_table.config import TableConfig
+from annlib.errors import CheckpointError
+from annlib.evaluation import classification_figures, evaluate_run, figures_tables, regression_figures, roc_auc
+from annlib.signature import Signature
+from annlib.workloads.table import load_data
 
 COMMON: dict[str, Any] = {
     "run": "/runs/r",
@@ -148,3 +156,63 @@ def test_small_errors_are_shown_with_their_digits() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "5.584e-13" in text
     assert "1.000e-12" in text
+
+
+def write_table(path: Path, values: list[Any]) -> str:
+    splits = ["train", "train", "train", "validation", "test"]
+    rows = "".join(f"{row % 7},{splits[row // 3 % 5]},{values[row % len(values)]}\n" for row in range(90))
+    path.write_text(f"size,fold,kind\n{rows}")
+    return str(path)
+
+
+KINDS = ["lo", "hi", "mid"]
+NUMBERS = [number / 9 for number in range(30)]
+BY_COLUMN, DRAWN = {"split": "fold"}, {"drop": "fold"}
+
+
+@pytest.mark.parametrize(
+    ("trained", "given", "flags", "received"),
+    [
+        (["hi", "lo"], [1, 0], BY_COLUMN, "expected 'hi', 'lo', received '0', '1'"),
+        (["hi", "lo"], [1, 0], DRAWN, "expected 'hi', 'lo', received '0', '1'"),
+        ([0.5, 10], [10, 20], BY_COLUMN, "expected '0.5', '10', received '10', '20'"),
+        (KINDS, ["lo", "mid"], BY_COLUMN, "expected 'hi', 'lo', 'mid', received 'lo', 'mid'"),
+        (["hi", "lo"], KINDS, BY_COLUMN, "expected 'hi', 'lo', received 'hi', 'lo', 'mid'"),
+        (NUMBERS, ["hi", "lo"], BY_COLUMN, "expected numbers, received 'hi', 'lo'"),
+        (["hi", "lo"], NUMBERS, BY_COLUMN, "expected 'hi', 'lo', received numbers"),
+        ([1, 0], [1.0, 0.0], BY_COLUMN, None),
+        ([10, 2, 3], ["10.0", "2", "3e0"], DRAWN, None),
+        (KINDS, ["hi", "lo"], BY_COLUMN, None),
+        (NUMBERS, [3 * number for number in NUMBERS], DRAWN, None),
+    ],
+)
+def test_the_classes_of_a_table_are_those_of_the_training(
+    trained: list[Any],
+    given: list[Any],
+    flags: dict[str, str],
+    received: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = load_config(
+        {"workload": "table", "data": write_table(tmp_path / "old.csv", trained), "target": "kind", **flags},
+        defaults={"epochs": 1, "global_batch_size": 8, "learning_rate": 0.1},
+        environment={},
+        config_class=TableConfig,
+    )
+    assert isinstance(config, TableConfig)
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    run.config.write_text(config.to_yaml())
+    run.signature.write_text(Signature.from_dataset(load_data(config)).to_json())
+
+    class Compared(Exception):
+        """The model would be loaded now."""
+
+    def compare(*_: object) -> None:
+        raise Compared
+
+    monkeypatch.setattr(evaluation, "_compute_metrics", compare)
+    message = f"has other classes than in the training: {received}. Give" if received else ""
+    with pytest.raises(CheckpointError if received else Compared, match=message):
+        evaluate_run(run, table=write_table(tmp_path / "new.csv", given))
