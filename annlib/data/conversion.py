@@ -17,9 +17,14 @@ NULL_TEXTS = ("", "#N/A", "<NA>", "N/A", "n/a", "NA", "NaN", "nan", "NULL", "nul
 TRUE_TEXTS = ("true", "True", "TRUE", "1")
 FALSE_TEXTS = ("false", "False", "FALSE", "0")
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:inf|infinity)\s*$"
-# The zone after a time of day: UTC, or how far ahead of it.
-_ZONE = r"(\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?)(?:Z|[+-]\d{2}:?\d{2})$"
-_OFFSET = r"\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?P<sign>[+-])(?P<hours>\d{2}):?(?P<minutes>\d{2})$"
+# What Arrow's reader of CSV files takes for dates, those of the calendar.
+_DAY = (
+    r"(?:\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
+    r"|(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
+)
+_TIME = r"(?:[01]\d|2[0-3])(?::[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?)?"
+_ZONE = r"(?:Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)"
+_DATE = rf"^{_DAY}(?:[ T]{_TIME}{_ZONE}?)?$"
 _NUM_EXAMPLES = 3
 # What models compute with holds no more, float32.
 _LARGEST = float(np.finfo(np.float32).max)
@@ -108,37 +113,30 @@ def to_seconds(name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """
     if _is_empty(column):
         return np.full(len(column), MISSING_DATE, np.int64)
-    offset = None
     if kind_of(column.type) == "category":
-        text = pc.utf8_trim_whitespace(to_text(column))
-        # A cast knows a time zone only where all values have one.
-        offset = _offset_seconds(text)
-        text = pc.replace_substring_regex(text, _ZONE, r"\1")
-        is_date = pc.match_substring_regex(text, r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?)?$")
-        _check(name, "ISO 8601 dates such as 2024-01-31 or 2024-01-31T12:00:00", text, is_date)
-        type_ = pa.timestamp("ns" if _has_fractions(text) else "s")
-        try:
-            column = text.cast(type_)
-        except pa.ArrowInvalid:
-            exists = {value for value in pc.unique(text).to_pylist() if _can_cast(value, type_)}
-            is_wrong = pc.invert(pc.is_in(text, value_set=pa.array(list(exists), pa.string())))
-            raise _wrong(name, "dates of the calendar", text, is_wrong) from None
-    elif kind_of(column.type) != "date":
+        return _text_seconds(name, pc.utf8_trim_whitespace(to_text(column)))
+    if kind_of(column.type) != "date":
         raise _wrong(name, "dates", column, pc.invert(pc.is_null(column, nan_is_null=True)))
     column = column.cast(pa.timestamp("s"), safe=False) if not pa.types.is_timestamp(column.type) else column
     seconds = column.cast(pa.timestamp("s", tz=column.type.tz), safe=False).cast(pa.int64())
-    if offset is not None:
-        seconds = pc.subtract(seconds, offset)
+    return _as_seconds(seconds)
+
+
+def _text_seconds(name: str, text: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    is_date = pc.match_substring_regex(text, _DATE)
+    _check(name, "ISO 8601 dates of the calendar such as 2024-01-31 or 2024-01-31T12:00:00", text, is_date)
+    # Seconds are whole, also those of years that nanoseconds do not reach.
+    text = pc.replace_substring_regex(text, r"\.\d+", "")
+    # A cast takes those with a zone or those without one.
+    is_zoned = pc.match_substring_regex(text, f"[ T].*{_ZONE}$")
+    zoned = pc.if_else(is_zoned, text, None).cast(pa.timestamp("s", "UTC")).cast(pa.int64())
+    others = pc.if_else(is_zoned, None, text).cast(pa.timestamp("s")).cast(pa.int64())
+    return _as_seconds(pc.coalesce(zoned, others))
+
+
+def _as_seconds(seconds: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     found = seconds.fill_null(MISSING_DATE).combine_chunks()
     return np.array(found.to_numpy(zero_copy_only=False), dtype=np.int64)
-
-
-def _offset_seconds(text: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns how many seconds each time is ahead of UTC; 0 where its text does not say."""
-    parts = pc.extract_regex(text, _OFFSET)
-    sign, hours, minutes = (pc.struct_field(parts, name) for name in ("sign", "hours", "minutes"))
-    seconds = pc.add(pc.multiply(hours.cast(pa.int64()), 3600), pc.multiply(minutes.cast(pa.int64()), 60))
-    return pc.fill_null(pc.if_else(pc.equal(sign, "-"), pc.negate(seconds), seconds), 0)
 
 
 def check_one_kind(name: str, column: pa.ChunkedArray) -> None:
@@ -167,18 +165,6 @@ def examples(values: Any, number: int = _NUM_EXAMPLES) -> str:
 def _is_empty(column: pa.ChunkedArray) -> bool:
     """Tells whether all values are missing: pandas writes such a column as floats, whatever it was before."""
     return bool(pc.all(pc.is_null(column, nan_is_null=True), min_count=0).as_py())
-
-
-def _can_cast(text: str | None, type_: pa.DataType) -> bool:
-    try:
-        pa.scalar(text, pa.string()).cast(type_)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _has_fractions(text: pa.ChunkedArray) -> bool:
-    return bool(pc.any(pc.match_substring(text, ".")).as_py())
 
 
 def _check(name: str, expected: str, text: pa.ChunkedArray, is_right: pa.ChunkedArray) -> None:

@@ -145,6 +145,8 @@ def test_parts_of_dates_are_those_of_pandas() -> None:
         pd.Series(["2024-02-29T12:00:00.25Z", None, "2024-03-01T00:00:00Z"]),
         pd.Series(["2024-02-29T14:30+02:30", None, "2024-02-29 19:00:00-0500"]),
         pd.Series(["2024-02-29T12:00:00-00:00", "", "2024-03-01"]),
+        pd.Series(["2024-02-29 12", None, "2024-03-01T00:00+00"]),
+        pd.Series(["2024-02-29 14:00:00.123456789+02", None, "2024-02-29 23-01"]),
     ],
 )
 def test_dates_of_any_type_are_seconds(values: Any) -> None:
@@ -160,7 +162,9 @@ def test_dates_of_any_type_are_seconds(values: Any) -> None:
         ("number", ["1", "-3.5e38"], ["finite numbers up to 3.4e+38, received -3.5e+38", "1 of 2 rows"]),
         ("boolean", ["true", "maybe"], ["true or false", "'maybe'"]),
         ("date", ["2024-01-01", "01/02/2024"], ["ISO 8601", "'01/02/2024'"]),
-        ("date", ["2024-02-30"], ["dates of the calendar", "2024-02-30"]),
+        ("date", ["2024-02-30"], ["dates of the calendar", "'2024-02-30'"]),
+        ("date", ["2023-02-29", "2024-02-29"], ["dates of the calendar", "'2023-02-29' in 1 of 2 rows"]),
+        ("date", ["2024-03-01 24:00:00", "2024-03-01 00:00+24"], ["'2024-03-01 24:00:00', '2024-03-01 00:00+24' in 2"]),
         ("date", [1, 2], ["expected dates", "1, 2 in 2 of 2"]),
         ("number", pd.to_datetime(["2024-01-01"]), ["expected numbers"]),
     ],

@@ -1,6 +1,8 @@
 """Raw columns as numbers and dates, whatever type their values came in."""
 
+import contextlib
 import datetime
+import itertools
 
 import numpy as np
 import pyarrow as pa
@@ -28,3 +30,26 @@ def test_not_a_number_is_no_date_of_another_kind() -> None:
 def test_a_column_without_rows_is_taken() -> None:
     assert len(to_numbers("size", pa.chunked_array([], pa.date32()))) == 0
     assert len(to_seconds("day", pa.chunked_array([[datetime.date(2024, 1, 31)]]).slice(1))) == 0
+
+
+DAYS = [
+    f"{year}-{month:02}-{day:02}" for year in (1900, 2000, 2023) for month in range(14) for day in (0, *range(28, 33))
+]
+TIMES = ["", "T00", " 23", " 24", " 5", "t05", " 23:59", " 23:60", " 2359", " 23:59:59", " 23:59:60", " 23:59:59."]
+TIMES += [" 00:00:00.1", "T00:00:00.123456789", " 00:00:00.1234567890"]
+ZONES = ["", "Z", "z", " Z", "+00", "-23", "+24", "+2", "+2359", "-23:59", "+23:60", "+:30", "+00:00:00"]
+
+
+def test_dates_are_those_that_arrow_reads() -> None:
+    for text in (*DAYS, *map("".join, itertools.product(["2024-02-29"], TIMES, ZONES))):
+        read = []
+        for zone in (None, "UTC"):
+            with contextlib.suppress(pa.ArrowInvalid):
+                unit = "ns" if "." in text else "s"
+                read.append(
+                    pa.scalar(text).cast(pa.timestamp(unit, zone)).cast(pa.timestamp("s", zone), safe=False).value
+                )
+        taken = []
+        with contextlib.suppress(WrongValues):
+            taken = to_seconds("day", pa.chunked_array([[text]])).tolist()
+        assert taken == read, text
