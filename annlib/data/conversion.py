@@ -16,8 +16,9 @@ from annlib.errors import DataError
 NULL_TEXTS = ("", "#N/A", "<NA>", "N/A", "n/a", "NA", "NaN", "nan", "NULL", "null")
 TRUE_TEXTS = ("true", "True", "TRUE", "1")
 FALSE_TEXTS = ("false", "False", "FALSE", "0")
-_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:inf|infinity)\s*$"
-# What Arrow's reader of CSV files takes for dates, those of the calendar.
+# What Arrow's reader of CSV files takes for numbers, for whole ones to the base of 16, and for dates of the calendar.
+_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:inf|infinity|nan(\(\w*\))?)\s*$"
+_HEXADECIMAL = r"^0[xX][0-9a-fA-F]{1,16}$"
 _DAY = (
     r"(?:\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
     r"|(?:\d\d(?:0[48]|[2468][048]|[13579][26])|(?:[02468][048]|[13579][26])00)-02-29)"
@@ -93,14 +94,21 @@ def to_numbers(name: str, column: pa.ChunkedArray, kind: Kind = "number") -> npt
             _check(name, "true or false", text, is_known)
             column = pc.if_else(pc.is_valid(text), is_true, None)
         else:
-            _check(name, "numbers", text, pc.match_substring_regex(text, _NUMBER))
-            column = text
+            column = _text_numbers(name, text)
     column = column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column
     numbers = column.cast(pa.float64(), safe=False)
     is_too_large = pc.fill_null(pc.greater(pc.abs(numbers), _LARGEST), False)
     if pc.any(is_too_large).as_py():
         raise _wrong(name, f"finite numbers up to {_LARGEST:.2g}", numbers, is_too_large)
     return np.array(numbers.combine_chunks().to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _text_numbers(name: str, text: pa.ChunkedArray) -> pa.ChunkedArray:
+    is_hexadecimal = pc.match_substring_regex(text, _HEXADECIMAL)
+    _check(name, "numbers", text, pc.or_(pc.match_substring_regex(text, _NUMBER), is_hexadecimal))
+    # A cast takes the ones or the others.
+    whole = pc.if_else(is_hexadecimal, text, None).cast(pa.int64())
+    return pc.coalesce(whole.cast(pa.float64(), safe=False), pc.if_else(is_hexadecimal, None, text).cast(pa.float64()))
 
 
 def to_seconds(name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:

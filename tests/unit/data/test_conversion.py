@@ -2,11 +2,13 @@
 
 import contextlib
 import datetime
+import io
 import itertools
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import csv
 
 from annlib.data.columns import MISSING_DATE
 from annlib.data.conversion import WrongValues, to_numbers, to_seconds
@@ -53,3 +55,24 @@ def test_dates_are_those_that_arrow_reads() -> None:
         with contextlib.suppress(WrongValues):
             taken = to_seconds("day", pa.chunked_array([[text]])).tolist()
         assert taken == read, text
+
+
+NUMBERS = ["1", "-1", "+1", "1.", ".5", "+.5e-3", "1E5", "007", "1e400", "inf", "-INF", "+infinity", "infin"]
+NUMBERS += ["nan", "NAN", "-Nan", "+nan(ind)", "nan(", "0x1F", "0X1f", "-0x1F", "0x", "0x1p3", "0xFFFFFFFFFFFFFFFF"]
+NUMBERS += ["0x0123456789ABCDEF0", "", "+", ".", "e5", "1e", "1_0", "1,5", "- 1", "x", "true", "2024-01-01"]
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_numbers_are_those_that_arrow_reads(text: str) -> None:
+    read = csv.read_csv(io.BytesIO(f'n,other\n"{text}",1\n'.encode()))["n"]
+    error = None
+    if pa.types.is_string(read.type) or pa.types.is_boolean(read.type) or pa.types.is_date(read.type):
+        error = "expected numbers"
+    elif np.isinf(read.cast(pa.float64()).fill_null(np.nan)[0].as_py()):
+        error = "expected finite numbers"
+    column = pa.chunked_array([[text]])
+    if error is None:
+        np.testing.assert_array_equal(to_numbers("n", column), read.cast(pa.float64()).to_numpy())
+    else:
+        with pytest.raises(WrongValues, match=error):
+            to_numbers("n", column)
