@@ -17,7 +17,7 @@ NULL_TEXTS = ("", "#N/A", "<NA>", "N/A", "n/a", "NA", "NaN", "nan", "NULL", "nul
 TRUE_TEXTS = ("true", "True", "TRUE", "1")
 FALSE_TEXTS = ("false", "False", "FALSE", "0")
 # What Arrow's reader of CSV files takes for numbers, for whole ones to the base of 16, and for dates of the calendar.
-_NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$|^\s*[+-]?(?i:inf|infinity|nan(\(\w*\))?)\s*$"
+_NUMBER = r"^[+-]?(?:(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|(?i:inf|infinity|nan(?:\(\w*\))?))$"
 _HEXADECIMAL = r"^0[xX][0-9a-fA-F]{1,16}$"
 _DAY = (
     r"(?:\d{4}-(?:(?:0[1-9]|1[0-2])-(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31)"
@@ -69,6 +69,11 @@ def kind_of(type_: pa.DataType) -> Kind | None:
     return "category" if is_text or pa.types.is_null(type_) else None
 
 
+def trimmed(text: pa.Array | pa.ChunkedArray) -> Any:
+    """Returns texts without the blanks and tabs around them that Arrow's reader of CSV files passes over."""
+    return pc.utf8_trim(text, " \t")
+
+
 def to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Returns the values as text; null where there is none, or where the text says so."""
     text = column.cast(pa.string())
@@ -87,7 +92,7 @@ def to_numbers(name: str, column: pa.ChunkedArray, kind: Kind = "number") -> npt
     if type_ == "date" and kind == "number":
         raise _wrong(name, "numbers", column, pc.is_valid(column))
     if type_ == "category":
-        text = to_text(pc.utf8_trim_whitespace(column.cast(pa.string())))
+        text = to_text(trimmed(column.cast(pa.string())))
         if kind == "boolean":
             is_true = pc.is_in(text, value_set=pa.array(TRUE_TEXTS))
             is_known = pc.is_in(text, value_set=pa.array(TRUE_TEXTS + FALSE_TEXTS))
@@ -122,7 +127,7 @@ def to_seconds(name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     if _is_empty(column):
         return np.full(len(column), MISSING_DATE, np.int64)
     if kind_of(column.type) == "category":
-        return _text_seconds(name, pc.utf8_trim_whitespace(to_text(column)))
+        return _text_seconds(name, trimmed(to_text(column)))
     if kind_of(column.type) != "date":
         raise _wrong(name, "dates", column, pc.invert(pc.is_null(column, nan_is_null=True)))
     column = column.cast(pa.timestamp("s"), safe=False) if not pa.types.is_timestamp(column.type) else column
@@ -152,7 +157,7 @@ def check_one_kind(name: str, column: pa.ChunkedArray) -> None:
     if kind_of(column.type) != "category":
         return
     text = to_text(column)
-    is_number = pc.match_substring_regex(text, _NUMBER)
+    is_number = pc.match_substring_regex(trimmed(text), _NUMBER)
     share = pc.mean(is_number).as_py()
     if share is not None and 0.5 <= share < 1:
         is_text = pc.invert(pc.fill_null(is_number, True))

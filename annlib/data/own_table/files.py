@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from pyarrow import csv, parquet
 
-from annlib.data.conversion import NULL_TEXTS, check_quotes, is_row_name
+from annlib.data.conversion import NULL_TEXTS, check_quotes, is_row_name, trimmed
 from annlib.data.own_table.types import common_type, convert, different
 from annlib.errors import DataError
 from annlib.storage import describe, is_remote, open_filesystem
@@ -23,7 +23,7 @@ FALSE_TEXTS = ("false", "False", "FALSE")
 ZONED = (pa.timestamp("s", "UTC"), pa.timestamp("ns", "UTC"))
 DATES = (pa.timestamp("s"), pa.timestamp("ns"), *ZONED)
 # A date beside blanks, which Arrow takes for text where it has a time of day.
-_PADDED_DATE = r"^\s+\d{4}-\d{2}-\d{2}|^\d{4}-\d{2}-\d{2}.*\s$"
+_PADDED_DATE = r"^[ \t]+\d{4}-\d{2}-\d{2}|^\d{4}-\d{2}-\d{2}.*[ \t]$"
 _WILDCARDS = "*?["
 _NUM_SHOWN = 5
 
@@ -269,7 +269,7 @@ def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Returns dates beside blanks as dates."""
     if not pa.types.is_string(column.type) or not pc.any(pc.match_substring_regex(column, _PADDED_DATE)).as_py():
         return column
-    dates = _typed(pc.utf8_trim_whitespace(column))
+    dates = _typed(trimmed(column))
     return dates if pa.types.is_timestamp(dates.type) else column
 
 

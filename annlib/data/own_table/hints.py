@@ -56,11 +56,12 @@ def text_notes(table: pa.Table) -> list[str]:
     for name in table.column_names:
         if kind_of(table[name].type) != "category":
             continue
-        texts = [str(text).strip() for text in table[name].slice(0, _NUM_TEXTS).drop_null().unique().to_pylist()]
+        # Other blanks, such as those that do not break, make a text of a number.
+        texts = [str(text).strip(" \t") for text in table[name].slice(0, _NUM_TEXTS).drop_null().unique().to_pylist()]
         if not texts:
             continue
         shown = examples(texts)
-        if all(map(_DATE.fullmatch, texts)):
+        if all(_DATE.fullmatch(text.strip()) for text in texts):
             notes.append(f"{name!r} is taken for texts, not for dates ({shown}): dates are written as 2024-12-31")
         # Codes such as 007 are texts on purpose.
         elif all(map(_NUMBER.fullmatch, texts)) and not all(map(str.isdigit, texts)):

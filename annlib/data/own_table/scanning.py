@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.fs
 from pyarrow import csv, parquet
 
-from annlib.data.conversion import check_quotes
+from annlib.data.conversion import check_quotes, trimmed
 from annlib.data.own_table.files import (
     DATES,
     FALSE_TEXTS,
@@ -112,7 +112,7 @@ class TableScan:
         read = {name: pa.string() if pa.types.is_timestamp(type_) else type_ for name, type_ in own.items()}
         for batch in open_csv(self.found.files, path, csv_conversion(list(read), read)):
             columns = [
-                column if column.type == own[name] else pc.utf8_trim_whitespace(column).cast(own[name])
+                column if column.type == own[name] else trimmed(column).cast(own[name])
                 for name, column in zip(read, batch.columns, strict=True)
             ]
             yield pa.record_batch(columns, names=list(read))
@@ -176,11 +176,11 @@ def _are(type_: pa.DataType, text: pa.Array) -> bool:
         return bool(pc.all(pc.or_(pc.is_in(text, value_set=known), pc.is_null(text))).as_py())
     if type_ == _TIME:
         # Which no model takes; a cast does not know them.
-        is_time = pc.match_substring_regex(text, r"^\s*([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?\s*$")
+        is_time = pc.match_substring_regex(text, r"^[ \t]*([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?[ \t]*$")
         return bool(pc.all(pc.fill_null(is_time, True)).as_py())
     try:
         # As Arrow's CSV reader does with numbers.
-        (text if pa.types.is_string(type_) else pc.utf8_trim_whitespace(text)).cast(type_)
+        (text if pa.types.is_string(type_) else trimmed(text)).cast(type_)
     except pa.ArrowInvalid:
         return False
     return True

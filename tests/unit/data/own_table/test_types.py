@@ -89,6 +89,17 @@ def test_dates_beside_blanks_are_dates(load: Any, tmp_path: Path, time: str, str
 
 
 @pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("text", ["5", "5.5", "2024-01-01", "2024-01-01 10:00:00", "10:00"])
+@pytest.mark.parametrize("blank", ["\xa0", "\n", "\u3000"])
+def test_texts_beside_other_blanks_are_texts(load: Any, tmp_path: Path, blank: str, text: str, streaming: bool) -> None:
+    rows = "".join(f'{row},"{(blank, "")[row % 2]}{text}{("", blank)[row % 2]}",{row**2}\n' for row in NUMBERS)
+    (tmp_path / "table.csv").write_text(f"size,what,price\n{rows}")
+    data = load(tmp_path / "table.csv", streaming=streaming)
+    columns = {column.name: column for column in data.columns.columns}
+    assert set(columns["what"].values) == {blank + text, text + blank}
+
+
+@pytest.mark.parametrize("streaming", [False, True])
 def test_times_of_day_are_no_column_of_a_model(load: Any, streaming: bool) -> None:
     frame = table(when=["07:30:00", "08:15", None, "23:59:59"] * 10)
     with pytest.raises(DataError, match=r"column 'when' is of type time32\[s\]: .* leave it out by --drop"):
