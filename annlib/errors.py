@@ -42,6 +42,17 @@ class NonFiniteLossError(TrainingError):
     """The loss became NaN or infinite."""
 
 
+# Of a value, which may be a page of text.
+_MOST_SHOWN = 40
+
+
+def quoted(value: object) -> str:
+    """Returns a value as Python writes it, a long one cut short."""
+    text = value if isinstance(value, str) else repr(value)
+    text = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}…"
+    return repr(text) if isinstance(value, str) else text
+
+
 # Keras tells in a few lines what differs between two structures.
 _SHORT = 200
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from annlib.errors import DataError
+from annlib.errors import DataError, quoted
 from annlib.signature import Signature
 
 Array = npt.NDArray[Any]
@@ -103,7 +103,7 @@ def column_names(signature: Signature) -> tuple[str, ...]:
 def no_finite_number(name: str, value: Any, signature: Signature, *, place: str = "") -> str:
     """Returns what is wrong with a value of a feature: text, missing (None, NaN, empty), infinite or too large."""
     is_missing = value is None or (value.strip() == "" if isinstance(value, str) else bool(value != value))
-    shown = "no value" if is_missing else repr(value)
+    shown = "no value" if is_missing else quoted(value)
     return f"column {name!r}{place}: expected a number that fits into {signature.input_dtype}, received {shown}"
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annlib.data.columns import DATE_PARTS, MOST_ONE_HOT, Column, Columns, Kind
-from annlib.data.conversion import to_text
+from annlib.data.conversion import examples, to_text
 from annlib.data.encoding import raw_numbers
 
 Array = npt.NDArray[Any]
@@ -180,9 +180,9 @@ class _Values:
         if not len(self._counts):
             return "no value at all"
         if len(self._counts) == 1 and not self._num_missing:
-            return f"always {self._counts['values'][0].as_py()!r}"
-        shown = ", ".join(repr(value) for value in self._counts.sort_by("values")["values"].slice(0, 3).to_pylist())
-        return f"{len(self._counts):,} different texts, as of names or ids ({shown}, ...)," if self.has_ids else None
+            return f"always {examples(self._counts['values'])}"
+        shown = examples(self._counts.sort_by("values")["values"])
+        return f"{len(self._counts):,} different texts, as of names or ids ({shown})," if self.has_ids else None
 
     def column(self, name: str, kind: Kind) -> Column:
         self.merge()

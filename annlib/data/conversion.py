@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from annlib.data.columns import MISSING_DATE, Kind
-from annlib.errors import DataError
+from annlib.errors import DataError, quoted
 
 # What means in a text that there is no value.
 NULL_TEXTS = ("", "#N/A", "<NA>", "N/A", "n/a", "NA", "NaN", "nan", "NULL", "null")
@@ -51,7 +51,7 @@ def check_quotes(rows: pa.Table | pa.RecordBatch, open_file: Callable[[], Any]) 
         end = file.read()
     # Arrow takes the end of the file for that of the quote.
     if not end.rstrip().endswith(b'"'):
-        raise pa.ArrowInvalid(f'a quote " that is not closed, before {value[:40]!r}')
+        raise pa.ArrowInvalid(f'a quote " that is not closed, before {quoted(value)}')
 
 
 def kind_of(type_: pa.DataType) -> Kind | None:
@@ -169,10 +169,10 @@ def check_one_kind(name: str, column: pa.ChunkedArray) -> None:
 
 
 def examples(values: Any, number: int = _NUM_EXAMPLES) -> str:
-    """Returns the first different values, quoted."""
+    """Returns the first different values, quoted and cut short."""
     found = pc.unique(values).slice(0, number + 1).to_pylist()
     more = ", ..." if len(found) > number else ""
-    return ", ".join(repr(value) for value in found[:number]) + more
+    return ", ".join(map(quoted, found[:number])) + more
 
 
 def _is_empty(column: pa.ChunkedArray) -> bool:

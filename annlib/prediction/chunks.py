@@ -16,7 +16,7 @@ import pyarrow.parquet
 from annlib.data.columns import Columns
 from annlib.data.conversion import WrongValues, check_quotes, is_row_name
 from annlib.data.encoding import encode
-from annlib.errors import DataError
+from annlib.errors import DataError, quoted
 from annlib.prediction.columns import check_not_taken
 from annlib.prediction.numbers import as_numbers, is_text
 from annlib.sample_checks import (
@@ -163,7 +163,7 @@ def _with_closed_quotes(
     for batch in batches:
         yield batch
     if swallowed:
-        raise pa.ArrowInvalid(f'a quote " that is not closed, in {swallowed[0][:40]!r}')
+        raise pa.ArrowInvalid(f'a quote " that is not closed, in {quoted(swallowed[0])}')
     if batch is not None:
         check_quotes(batch, lambda: path.open("rb"))
 
@@ -245,7 +245,9 @@ def _encoded_chunk(
                 raise DataError(f"{path}: {wrong}") from None
             rows = np.flatnonzero(wrong.is_wrong)
             values = wrong.column.take(pa.array(rows)).to_pylist()
-            reasons = [f"column {wrong.name!r}: expected {wrong.expected}, received {value!r}" for value in values]
+            reasons = [
+                f"column {wrong.name!r}: expected {wrong.expected}, received {quoted(value)}" for value in values
+            ]
             rejected = [*rejected, *zip(numbers[rows].tolist(), reasons, strict=True)]
             table = table.filter(pa.array(~wrong.is_wrong))
             numbers = numbers[~wrong.is_wrong]

@@ -1,8 +1,8 @@
-"""What is kept of another library's error message."""
+"""What is kept of another library's error message, and of values."""
 
 import pytest
 
-from annlib.errors import last_line
+from annlib.errors import last_line, quoted
 
 
 @pytest.mark.parametrize(
@@ -25,3 +25,17 @@ from annlib.errors import last_line
 )
 def test_the_last_line_tells_the_reason(message: str, line: str) -> None:
     assert last_line(ValueError(message)) == line
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("a\xa0b\n", "'a\\xa0b\\n'"),
+        ("x" * 40, repr("x" * 40)),
+        ("x" * 41, repr("x" * 40 + "…")),
+        (5.0, "5.0"),
+        ([1] * 50, "[1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, …"),
+    ],
+)
+def test_a_value_is_shown_in_a_few_letters(value: object, text: str) -> None:
+    assert quoted(value) == text

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from annlib.data.conversion import examples, to_text
 from annlib.data.own_table.target import Target
-from annlib.errors import DataError
+from annlib.errors import DataError, quoted
 
 SPLITS = ("train", "validation", "test")
 FEWEST_ROWS = 10
@@ -109,7 +109,9 @@ def split_at_random(
 def _check_classes(target: Target, counts: npt.NDArray[np.int64]) -> None:
     assert target.class_names is not None
     rare = [
-        f"{name!r} ({count})" for name, count in zip(target.class_names, counts, strict=True) if count < len(SPLITS)
+        f"{quoted(name)} ({count})"
+        for name, count in zip(target.class_names, counts, strict=True)
+        if count < len(SPLITS)
     ]
     if rare:
         more = f" and {len(rare) - 3} more" if len(rare) > 3 else ""
@@ -144,7 +146,7 @@ def check_training_classes(target: Target, counts: npt.NDArray[np.int64], num_ro
     bad = [name for name, count in zip(target.class_names or (), lowest, strict=True) if not count]
     if bad:
         raise DataError(
-            f"the training split cannot teach {bad[0]!r} of target {', '.join(target.names)}: expected rows of every "
-            f"class, and of both values of a label, received {len(bad)} without in {num_rows:,} training rows. Move "
-            "rows, or take another --split-seed."
+            f"the training split cannot teach {quoted(bad[0])} of target {', '.join(target.names)}: expected rows of "
+            f"every class, and of both values of a label, received {len(bad)} without in {num_rows:,} training rows. "
+            "Move rows, or take another --split-seed."
         )

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from annlib.data.columns import Kind
 from annlib.data.conversion import examples, kind_of, to_numbers, to_text
 from annlib.data.dataset import Task
-from annlib.errors import DataError
+from annlib.errors import DataError, quoted
 
 # Whole numbers of at most so many different values are classes, unless `task` says otherwise.
 MOST_NUMBER_CLASSES = 20
@@ -101,7 +101,7 @@ class TargetColumn:
     def most_frequent(self) -> str:
         """The most frequent value and its share: the accuracy of a model that always says so."""
         index = int(np.argmax(self._counts))
-        return f"{self.values[index].as_py()!r} in {self._counts[index].as_py() / self.num_rows:.1%} of the rows"
+        return f"{quoted(self.values[index].as_py())} in {self._counts[index].as_py() / self.num_rows:.1%} of the rows"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,7 @@ def read(path: Path, signature: Signature = FEATURES) -> tuple[np.ndarray, list[
 def test_rows_of_a_csv_file_that_are_no_numbers_are_set_aside_with_their_numbers(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text(
         'note,a,b,c\n"x, y",1,2,3\nkept,x,2,3\n\n"two\nlines",1, 2 ,3e0\n,1,,3\n7,8\n'
-        ",inf,1,1\n,1,nan,1\n1,2,3,4,5\n,1,1,1e39\n,4,5,6\n"
+        f",inf,1,1\n,1,nan,1\n1,2,3,4,5\n,1,1,1e39\n,4,5,6\n,1,1,{'x' * 50}\n"
     )
     x, numbers, rejected, table = read(tmp_path / "in.csv")
     assert x.tolist() == [[1, 2, 3], [1, 2, 3], [4, 5, 6]]
@@ -70,6 +70,7 @@ def test_rows_of_a_csv_file_that_are_no_numbers_are_set_aside_with_their_numbers
         (7, f"column 'b': {wanted} 'nan'"),
         (8, "expected 4 values, as many as names, received 5"),
         (9, f"column 'c': {wanted} '1e39'"),
+        (11, f"column 'c': {wanted} '{'x' * 40}…'"),
     ]
     assert table.column("note").to_pylist() == ["x, y", "two\nlines", ""]
     assert [str(field.type) for field in table.schema] == ["string", "double", "double", "double"]
@@ -260,6 +261,7 @@ def test_raw_rows_are_encoded_and_bad_ones_set_aside(tmp_path: Path) -> None:
         "7,red\n"
         "8,blue,x,y,z\n"
         "9,,40,0,2024-02-29T10:00:00\n"
+        f"10,blue,{'x' * 50},0,2024-02-29\n"
     )
     dates = "expected ISO 8601 dates of the calendar such as 2024-01-31 or 2024-01-31T12:00:00"
     x, numbers, rejected, table = read(tmp_path / "in.csv", TABLE)
@@ -274,6 +276,7 @@ def test_raw_rows_are_encoded_and_bad_ones_set_aside(tmp_path: Path) -> None:
         (6, "column 'size': expected finite numbers up to 3.4e+38, received inf"),
         (7, "expected 5 values, as many as names, received 2"),
         (8, "column 'size': expected numbers, received 'x'"),
+        (10, f"column 'size': expected numbers, received '{'x' * 40}…'"),
     ]
 
 

@@ -80,6 +80,11 @@ CASES: dict[str, tuple[pd.DataFrame, dict[str, Any], list[str]]] = {
         {},
         ["'size' mixes numbers and texts", "'big', 'huge' in 3 of 40 rows"],
     ),
+    "a mixed feature of long texts": (
+        table(size=["1.5"] * 37 + ["long " * 50] * 3),
+        {},
+        ["received 'long long long long long long long long …' in 3 of 40 rows"],
+    ),
     "infinite feature": (table(size=[np.inf, -np.inf] + [1.0, 2.0] * 19), {}, ["'size'", "inf, -inf in 2 of 40 rows"]),
     "a feature equals the target": (
         table(copy=table()["price"]),

@@ -124,6 +124,13 @@ def test_useless_columns_are_left_out_and_named(load: Any) -> None:
     assert [note.split(":")[0] for note in data.notes[1:]] == ["left out 'same'", "left out 'none'", "left out 'id'"]
 
 
+def test_notes_show_the_beginning_of_long_texts(load: Any) -> None:
+    long = "word " * 400
+    notes = load(table(id=[f"{i:02} {long}" for i in range(40)], same=long, price=["a", long] * 20)).notes
+    assert max(map(len, notes)) < 250
+    assert all("…'" in note for note in notes)
+
+
 def test_a_leak_that_was_asked_for_is_taken_and_named(load: Any) -> None:
     data = load(table(copy=table()["price"]), features="size,copy")
     assert data.columns.raw_names == ("size", "copy")
