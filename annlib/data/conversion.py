@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,12 @@ _DAY = (
 _TIME = r"(?:[01]\d|2[0-3])(?::[0-5]\d(?::[0-5]\d(?:\.\d{1,9})?)?)?"
 _ZONE = r"(?:Z|[+-](?:[01]\d|2[0-3])(?::?[0-5]\d)?)"
 _DATE = rf"^{_DAY}(?:[ T]{_TIME}{_ZONE}?)?$"
+# What all texts of a column may be, or none: Arrow reads dates with a zone, or those without, as one column.
+_KINDS = {
+    "numbers": _NUMBER,
+    "dates without a time zone": rf"^{_DAY}(?:[ T]{_TIME})?$",
+    "dates with a time zone": rf"^{_DAY}[ T]{_TIME}{_ZONE}$",
+}
 _NUM_EXAMPLES = 3
 # What models compute with holds no more, float32.
 _LARGEST = float(np.finfo(np.float32).max)
@@ -71,7 +77,7 @@ def kind_of(type_: pa.DataType) -> Kind | None:
 
 def trimmed(text: pa.Array | pa.ChunkedArray) -> Any:
     """Returns texts without the blanks and tabs around them that Arrow's reader of CSV files passes over."""
-    return pc.utf8_trim(text, " \t")
+    return pc.ascii_trim(text, " \t")
 
 
 def to_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -136,8 +142,7 @@ def to_seconds(name: str, column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 
 def _text_seconds(name: str, text: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    is_date = pc.match_substring_regex(text, _DATE)
-    _check(name, "ISO 8601 dates of the calendar such as 2024-01-31 or 2024-01-31T12:00:00", text, is_date)
+    _check(name, "ISO 8601 dates of the calendar such as 2024-01-31 or 2024-01-31T12:00:00", text, is_date(text))
     # Seconds are whole, also those of years that nanoseconds do not reach.
     text = pc.replace_substring_regex(text, r"\.\d+", "")
     # A cast takes those with a zone or those without one.
@@ -152,20 +157,51 @@ def _as_seconds(seconds: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return np.array(found.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
-def check_one_kind(name: str, column: pa.ChunkedArray) -> None:
-    """Raises DataError where half of a text column or more, but not all of it, is numbers."""
-    if kind_of(column.type) != "category":
-        return
-    text = to_text(column)
-    is_number = pc.match_substring_regex(trimmed(text), _NUMBER)
-    share = pc.mean(is_number).as_py()
-    if share is not None and 0.5 <= share < 1:
-        is_text = pc.invert(pc.fill_null(is_number, True))
-        raise DataError(
-            f"column {name!r} mixes numbers and texts: expected one of them, received {examples(text.filter(is_text))} "
-            f"in {pc.sum(is_text).as_py():,} of {len(text):,} rows, numbers in the others. Correct these values, or "
-            f"leave it out by --drop."
-        )
+def is_date(text: pa.Array | pa.ChunkedArray) -> Any:
+    """Tells of each text whether it is a date of the calendar as ISO 8601 writes it."""
+    return pc.match_substring_regex(trimmed(text), _DATE)
+
+
+class OneKind:
+    """Whether a text column is of one kind, found in chunks of rows in their order.
+
+    Args:
+        name: of the column.
+        is_target: it is predicted, so that it cannot be left out.
+    """
+
+    def __init__(self, name: str, *, is_target: bool = False) -> None:
+        self.name, self._is_target = name, is_target
+        self._num_rows = self._num_texts = 0
+        self._num_of_kind = dict.fromkeys(_KINDS, 0)
+        # The first different texts of another kind.
+        self._others = dict.fromkeys(_KINDS, pa.array([], pa.string()))
+
+    def update(self, column: pa.ChunkedArray) -> Self:
+        """Adds rows; those of a column that is no text are of one kind."""
+        if kind_of(column.type) == "category":
+            found = pc.value_counts(to_text(column).drop_null())
+            texts, counts = found.field("values"), found.field("counts")
+            self._num_rows += len(column)
+            self._num_texts += pc.sum(counts, min_count=0).as_py()
+            trimmed_texts = trimmed(texts)
+            for kind, pattern in _KINDS.items():
+                is_of_kind = pc.match_substring_regex(trimmed_texts, pattern)
+                self._num_of_kind[kind] += pc.sum(counts.filter(is_of_kind), min_count=0).as_py()
+                others = texts.filter(pc.invert(is_of_kind)).slice(0, _NUM_EXAMPLES + 1)
+                self._others[kind] = pc.unique(pa.concat_arrays([self._others[kind], others]))
+        return self
+
+    def check(self) -> None:
+        """Raises DataError where half of the texts or more, but not all of them, are numbers or dates."""
+        advice = "or remove these rows" if self._is_target else "these values, or leave it out by --drop"
+        for kind, number in self._num_of_kind.items():
+            if self._num_texts / 2 <= number < self._num_texts:
+                raise DataError(
+                    f"column {self.name!r} mixes {kind} and other texts: expected one of them, received "
+                    f"{examples(self._others[kind])} in {self._num_texts - number:,} of {self._num_rows:,} rows, "
+                    f"{kind} in the others. Correct {advice}."
+                )
 
 
 def examples(values: Any, number: int = _NUM_EXAMPLES) -> str:

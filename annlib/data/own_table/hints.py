@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from annlib.data.conversion import examples, kind_of
+from annlib.data.conversion import examples, is_date, kind_of
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.files import TableFiles
 
@@ -35,7 +35,7 @@ def notes_on(found: TableFiles, sample: pa.Table, row_count: "RowCount", config:
     return [
         *unnamed_notes(found.names, config),
         *row_count.notes(config),
-        *text_notes(sample),
+        *text_notes(sample, is_csv=found.paths[0].endswith(".csv")),
         *_directory_notes(found.pattern, found.paths, [*sample.column_names, *config.drop]),
     ]
 
@@ -50,8 +50,13 @@ def unnamed_notes(column_names: Sequence[str], config: TableConfig) -> list[str]
     ]
 
 
-def text_notes(table: pa.Table) -> list[str]:
-    """Returns a note on each column of texts that look like dates or numbers."""
+def text_notes(table: pa.Table, *, is_csv: bool) -> list[str]:
+    """Returns a note on each column of texts that look like dates or numbers.
+
+    Args:
+        table: some rows.
+        is_csv: they come from CSV files, where a date is what is written as one.
+    """
     notes = []
     for name in table.column_names:
         if kind_of(table[name].type) != "category":
@@ -62,7 +67,18 @@ def text_notes(table: pa.Table) -> list[str]:
             continue
         shown = examples(texts)
         if all(_DATE.fullmatch(text.strip()) for text in texts):
-            notes.append(f"{name!r} is taken for texts, not for dates ({shown}): dates are written as 2024-12-31")
+            others = [
+                text for text, is_one in zip(texts, is_date(pa.array(texts)).to_pylist(), strict=True) if not is_one
+            ]
+            if others:
+                notes.append(
+                    f"{name!r} is taken for texts, not for dates ({examples(others)}): dates are written as 2024-12-31"
+                )
+            elif not is_csv:
+                notes.append(
+                    f"{name!r} is taken for texts, not for dates ({shown}), for it is text in the file: write it as "
+                    "date or timestamp"
+                )
         # Codes such as 007 are texts on purpose.
         elif all(map(_NUMBER.fullmatch, texts)) and not all(map(str.isdigit, texts)):
             notes.append(

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from annlib.data.column_statistics import ColumnStatistics
 from annlib.data.columns import Columns, Kind
-from annlib.data.conversion import check_one_kind, to_numbers
+from annlib.data.conversion import OneKind, to_numbers
 from annlib.data.dataset import Dataset, Split, Task
 from annlib.data.encoding import encode
 from annlib.data.own_table.checks import (
@@ -52,7 +52,7 @@ def load_table(config: TableConfig) -> Dataset:
     table = read_table(found, used_names(found.names, config))
     names = [name for name in table.column_names if name not in other_names(config)]
     for name in (*names, *config.target):
-        check_one_kind(name, table[name])
+        OneKind(name, is_target=name in config.target).update(table[name]).check()
     target = find_target([TargetColumn(name).update(table[name]) for name in config.target], config.task)
     if target.task == "regression":
         numbers = to_numbers(target.names[0], table[target.names[0]])

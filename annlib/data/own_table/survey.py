@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from annlib.data.column_statistics import ColumnStatistics
 from annlib.data.columns import Columns
-from annlib.data.conversion import check_one_kind, kind_of
+from annlib.data.conversion import OneKind, kind_of
 from annlib.data.dataset import Task
 from annlib.data.own_table.checks import (
     check_leakage,
@@ -27,7 +27,7 @@ from annlib.data.own_table.splitting import SPLITS, check_num_rows, check_split_
 from annlib.data.own_table.target import Target, TargetColumn, check_resolution, find_target
 from annlib.errors import DataError
 
-# Rows, all over the table, by which leaks and mixed kinds are found.
+# Rows, all over the table, by which leaks are found.
 _SURVEY_ROWS = 100_000
 # Of wide rows there are fewer.
 _SURVEY_BYTES = 64 * 2**20
@@ -63,6 +63,7 @@ class Survey:
         self._target_moments = ColumnStatistics(
             {name: "number" for name in config.target if kind_of(scan.schema.field(name).type) == "number"}
         )
+        self._one_kind = [OneKind(name, is_target=name in config.target) for name in (*self._features, *config.target)]
         self._targets = [TargetColumn(name) for name in config.target]
         self.sizes = np.zeros(len(SPLITS), np.int64)
         self.weight_sums = np.zeros(len(SPLITS))
@@ -83,6 +84,8 @@ class Survey:
         self.sizes += np.bincount(splits, minlength=len(SPLITS))
         for target in self._targets:
             target.update(chunk[target.name])
+        for column in self._one_kind:
+            column.update(chunk[column.name])
         self._target_moments.update(chunk, splits == 0)
         self._statistics.update(chunk, splits == 0)
         self._row_count.update(chunk)
@@ -93,8 +96,8 @@ class Survey:
     def result(self) -> Prepared:
         """Decides about target and columns."""
         config = self._config
-        for name in (*self._features, *config.target):
-            check_one_kind(name, self._sample[name])
+        for column in self._one_kind:
+            column.check()
         self.target = find_target(self._targets, config.task)
         notes = check_leakage(self._sample.select(self._features), self._sample, config)
         check_split_sizes(self.sizes.tolist(), config.split)

@@ -37,7 +37,7 @@ def common_type(name: str, types: Sequence[pa.DataType]) -> pa.DataType:
             f"column {name!r} has another type from file to file: expected one, received "
             f"{' and '.join(sorted({str(type_) for type_ in types}))}. Convert it, or leave it out by --drop."
         )
-    # Numbers here and texts there; `check_one_kind` tells what that column is.
+    # Numbers here and texts there; `OneKind` tells what that column is.
     return pa.string()
 
 

@@ -73,12 +73,32 @@ CASES: dict[str, tuple[pd.DataFrame, dict[str, Any], list[str]]] = {
     "text in the target": (
         table(price=["abc", "1", "2", "3"] * 10),
         {},
-        ["'price' mixes numbers and texts", "'abc' in 10 of 40 rows"],
+        ["'price' mixes numbers and other texts", "'abc' in 10 of 40 rows", "Correct or remove these rows."],
     ),
     "mixed feature": (
         table(size=["1.5"] * 37 + ["big", "huge", "big"]),
         {},
-        ["'size' mixes numbers and texts", "'big', 'huge' in 3 of 40 rows"],
+        ["'size' mixes numbers and other texts", "'big', 'huge' in 3 of 40 rows"],
+    ),
+    "a date that is none": (
+        table(day=texts(38, "2024-01-01", "?")),
+        {},
+        ["'day' mixes dates without a time zone and other texts", "received '?' in 2 of 40 rows", "leave it out by"],
+    ),
+    "no date of the calendar": (
+        table(day=["2030-02-30", "2030-03-01 10:60", None, *pd.date_range("2024-01-01", periods=37).astype(str)]),
+        {},
+        ["'day' mixes dates without a time zone", "'2030-02-30', '2030-03-01 10:60' in 2 of 40 rows"],
+    ),
+    "dates with a zone and without": (
+        table(day=texts(20, "2030-01-01 10:00Z", "2030-01-01 10:00")),
+        {},
+        ["'day' mixes dates without a time zone and other texts", "'2030-01-01 10:00Z' in 20 of 40 rows"],
+    ),
+    "a date without a zone": (
+        table(day=texts(39, "2030-01-01 10:00+01", "2030-01-01")),
+        {},
+        ["'day' mixes dates with a time zone and other texts", "'2030-01-01' in 1 of 40 rows"],
     ),
     "a mixed feature of long texts": (
         table(size=["1.5"] * 37 + ["long " * 50] * 3),
@@ -245,7 +265,7 @@ FILES: dict[str, tuple[dict[str, str], str, list[str]]] = {
     "another type in another file": (
         {"a.csv": "size,price\n" + "1,2.5\n" * 9, "b.csv": "size,price\nbig,2\nhuge,3\n"},
         "*.csv",
-        ["'size' mixes numbers and texts", "'big', 'huge' in 2 of 11 rows"],
+        ["'size' mixes numbers and other texts", "'big', 'huge' in 2 of 11 rows"],
     ),
     "no Parquet": ({"a.parquet": "hello"}, "a.parquet", ["a.parquet cannot be read", "a Parquet file"]),
     "a directory of nothing": ({"d/a.txt": "x"}, "d", ["d holds no table", "a file, or a directory of them"]),

@@ -115,8 +115,23 @@ def test_a_column_counts_where_each_row_is_one_more(values: list[int | None], co
     ],
 )
 def test_texts_that_look_like_something_else(texts: list[str | None], kind: str | None) -> None:
-    notes = text_notes(pa.table({"c": pa.array(texts, pa.string())}))
+    notes = text_notes(pa.table({"c": pa.array(texts, pa.string())}), is_csv=True)
     assert [f"not for {kind} (" in note for note in notes] == ([] if kind is None else [True])
+
+
+@pytest.mark.parametrize(
+    ("texts", "is_csv", "note"),
+    [
+        (["2024-12-31", "31.12.2024"], True, "('31.12.2024'): dates are written as 2024-12-31"),
+        (["2024-02-30"], False, "('2024-02-30'): dates are written as 2024-12-31"),
+        (["2024-12-31"], False, "('2024-12-31'), for it is text in the file: write it as date or timestamp"),
+        # Later rows hold something else.
+        (["2024-12-31"], True, None),
+    ],
+)
+def test_the_note_on_dates_shows_those_that_are_none(texts: list[str], is_csv: bool, note: str | None) -> None:
+    notes = text_notes(pa.table({"c": texts}), is_csv=is_csv)
+    assert notes == ([] if note is None else [f"'c' is taken for texts, not for dates {note}"])
 
 
 def test_columns_that_are_used_or_dropped_need_no_note() -> None:
