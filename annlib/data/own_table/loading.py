@@ -62,7 +62,7 @@ def load_table(config: TableConfig) -> Dataset:
     kinds = _kinds(features)
     notes = check_leakage(features, table, config)
     splits = _split(table, target, y, config)
-    check_training_classes(target, count_classes(target, y[splits[0]]), len(splits[0]))
+    check_training_classes(target, count_classes(target, y[splits[0]]), len(splits[0]), config.split)
     weights = None if config.weight is None else _weights(table[config.weight], config.weight, splits)
     columns, useless = fit_columns(features, kinds, splits[0])
     notes += left_out(columns, useless, config)

@@ -131,13 +131,16 @@ def count_classes(target: Target, y: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     return np.bincount(y, minlength=num_classes) if num_classes else np.zeros(0, np.int64)
 
 
-def check_training_classes(target: Target, counts: npt.NDArray[np.int64], num_rows: int) -> None:
+def check_training_classes(
+    target: Target, counts: npt.NDArray[np.int64], num_rows: int, split_column: str | None
+) -> None:
     """Checks that every class or label can be learnt from the training split.
 
     Args:
         target: what is predicted.
         counts: what `count_classes` returns for the training split.
         num_rows: rows of the training split.
+        split_column: the column that says which rows these are; None where they are drawn.
 
     Raises:
         DataError: a class is not in the training split, or a label has one value there.
@@ -145,8 +148,9 @@ def check_training_classes(target: Target, counts: npt.NDArray[np.int64], num_ro
     lowest = counts.min(axis=1) if target.task == "multilabel" else counts
     bad = [name for name, count in zip(target.class_names or (), lowest, strict=True) if not count]
     if bad:
+        advice = "Add rows, or take another --split-seed" if split_column is None else "Mark rows of it as train"
         raise DataError(
             f"the training split cannot teach {quoted(bad[0])} of target {', '.join(target.names)}: expected rows of "
             f"every class, and of both values of a label, received {len(bad)} without in {num_rows:,} training rows. "
-            "Move rows, or take another --split-seed."
+            f"{advice}."
         )

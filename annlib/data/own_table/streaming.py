@@ -162,7 +162,7 @@ def _write_rows(scan: TableScan, config: TableConfig, survey: Survey, prepared: 
             classes = classes + count_classes(target, arrays[1][splits == 0])
             for number, writer in enumerate(writers):
                 writer.append(*(array[splits == number] for array in arrays))
-        check_training_classes(target, classes, int(survey.sizes[0]))
+        check_training_classes(target, classes, int(survey.sizes[0]), config.split)
         return [len(writer.finish()) for writer in writers]
 
 

@@ -147,7 +147,12 @@ CASES: dict[str, tuple[pd.DataFrame, dict[str, Any], list[str]]] = {
     "a class that is not trained": (
         table(kind=texts(4, "a", "b"), fold=["test", "validation"] * 2 + ["train"] * 34 + ["test", "validation"]),
         {"target": "kind", "split": "fold"},
-        ["cannot teach 'a' of target kind", "34 training rows"],
+        ["cannot teach 'a' of target kind", "34 training rows. Mark rows of it as train."],
+    ),
+    "a label that is not drawn": (
+        table(l1=texts(1, 1, 0), l2=[0, 1] * 20),
+        {"target": "l1,l2", "split_seed": 5},
+        ["cannot teach 'l1' of target l1, l2", "training rows. Add rows, or take another --split-seed."],
     ),
     "too few rows": (table(9), {}, ["too few rows: expected 10 or more", "received 9"]),
     "a class of one row": (
