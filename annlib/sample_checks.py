@@ -1,6 +1,7 @@
 """What samples have to be for a model: named columns, shapes, types, finite numbers. No TensorFlow, no pandas."""
 
 import contextlib
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -8,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from annlib.data.names import check_different, check_separator, separator_advice
 from annlib.errors import DataError, quoted
 from annlib.signature import Signature
 
@@ -36,18 +38,29 @@ def check_takes_arrays(path: Path, signature: Signature) -> None:
 def check_columns(path: Path, columns: list[str], signature: Signature) -> tuple[str, ...]:
     """Returns the names of the features; raises DataError where one is not in the table, or a name is there twice."""
     names = (signature.feature_names or ()) if signature.columns is None else signature.columns.raw_names
-    repeated = sorted({name for name in columns if columns.count(name) > 1})
-    if repeated:
-        raise DataError(
-            f"{path} has two columns of one name: expected different names, received {repeated[0]!r} "
-            f"{columns.count(repeated[0])} times. Rename or remove one."
-        )
+    check_different(path, columns)
     missing = [name for name in names if name not in columns]
     if missing:
+        if path.suffix == ".csv":
+            check_separator(path, columns)
         raise DataError(
             f"{path} lacks the columns {', '.join(missing)}: expected {', '.join(names)}, received "
-            f"{', '.join(columns) or 'none'}. Add or rename them."
+            f"{', '.join(columns) or 'none'}. Add or rename them{separator_advice(columns)}."
         )
+    return names
+
+
+def csv_names(path: Path) -> list[str]:
+    """Returns the names of a CSV file's columns.
+
+    Raises:
+        DataError: it has none.
+        OSError, UnicodeDecodeError, csv.Error: it cannot be read.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        names = next(filter(None, csv.reader(file)), None)
+    if names is None:
+        raise DataError(f"{path} is empty: expected a line of names and rows, received none. Give another file.")
     return names
 
 

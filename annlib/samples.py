@@ -18,6 +18,7 @@ from annlib.sample_checks import (
     check_takes_arrays,
     check_takes_tables,
     column_names,
+    csv_names,
     errors_of_raw_columns,
     no_finite_number,
     open_array,
@@ -89,7 +90,7 @@ def read_samples(path: Path, signature: Signature) -> Samples:
 
 def _read_table(path: Path, signature: Signature) -> Samples:
     check_takes_tables(path, signature)
-    table = _read_csv(path) if path.suffix == ".csv" else _read_parquet(path)
+    table = _read_csv(path, signature) if path.suffix == ".csv" else _read_parquet(path)
     names = check_columns(path, list(table.columns), signature)
     if not len(table):
         raise DataError(f"{path} has no rows: expected samples to predict, received names only. Add rows.")
@@ -112,18 +113,16 @@ def _encoded(path: Path, table: "pd.DataFrame", columns: Columns) -> Array:
             raise DataError(f"{path}: {error}") from None
 
 
-def _read_csv(path: Path) -> "pd.DataFrame":
+def _read_csv(path: Path, signature: Signature) -> "pd.DataFrame":
     import pandas as pd
 
     try:
+        # Before the rows, which have other lengths where something else separates the values.
+        check_columns(path, csv_names(path), signature)
         # As text, so that what is not a feature comes out as it went in. The names are taken from the first row,
         # because pandas renames those that come twice, and takes one more column in the rows for an index.
         rows = pd.read_csv(path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig", compression=None)
-    except pd.errors.EmptyDataError:
-        raise DataError(
-            f"{path} is empty: expected a line of names and rows, received none. Give another file."
-        ) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise unreadable(path, "a CSV file in UTF-8, with as many values in each row as names", error) from None
     # pandas fills up short rows, which then end with an empty value; long ones it refuses.
     if (rows.iloc[:, -1].fillna("") == "").any():

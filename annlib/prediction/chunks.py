@@ -24,6 +24,7 @@ from annlib.sample_checks import (
     check_takes_arrays,
     check_takes_tables,
     column_names,
+    csv_names,
     errors_of_raw_columns,
     no_finite_number,
     open_array,
@@ -140,7 +141,7 @@ def _csv_chunks(path: Path, signature: Signature) -> Iterator[Chunk]:
         return "skip"
 
     try:
-        names = _csv_names(path)
+        names = csv_names(path)
         _check_names(path, names, signature)
         text = pa.schema([(name, pa.string()) for name in names])
         batches = pyarrow.csv.open_csv(
@@ -166,14 +167,6 @@ def _with_closed_quotes(
         raise pa.ArrowInvalid(f'a quote " that is not closed, in {quoted(swallowed[0])}')
     if batch is not None:
         check_quotes(batch, lambda: path.open("rb"))
-
-
-def _csv_names(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        names = next(filter(None, csv.reader(file)), None)
-    if names is None:
-        raise DataError(f"{path} is empty: expected a line of names and rows, received none. Give another file.")
-    return names
 
 
 def _check_names(path: Path, names: list[str], signature: Signature) -> None:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from annlib.config import did_you_mean
 from annlib.data.columns import Columns, Kind
 from annlib.data.conversion import examples, kind_of, to_numbers
+from annlib.data.names import separator_advice
 from annlib.data.own_table.config import TableConfig
 from annlib.data.own_table.hints import is_unnamed
 from annlib.data.own_table.leakage import tells_target
@@ -37,7 +38,7 @@ def feature_names(column_names: Sequence[str], config: TableConfig) -> list[str]
                 raise DataError(
                     f"--{flag} {name!r} is no column{did_you_mean(name, column_names)}: expected one of "
                     f"{_shown(column_names[:20])}{more}. "
-                    f"Correct --{flag}."
+                    f"Correct --{flag}{separator_advice(column_names)}."
                 )
             if name in place:
                 raise DataError(

@@ -11,6 +11,7 @@ import pyarrow.fs
 from pyarrow import csv, parquet
 
 from annlib.data.conversion import NULL_TEXTS, check_quotes, is_row_name, trimmed
+from annlib.data.names import check_different, check_separator
 from annlib.data.own_table.types import common_type, convert, different
 from annlib.errors import DataError
 from annlib.storage import describe, is_remote, open_filesystem
@@ -163,7 +164,9 @@ def column_names(files: pyarrow.fs.FileSystem, path: str) -> list[str]:
         else:
             found = parquet.read_schema(path, filesystem=files).names
             names = [name for name in found if not is_row_name(name)]
-    check_names(path, names)
+    if path.endswith(".csv"):
+        check_separator(path, names)
+    check_different(path, names)
     return list(names)
 
 
@@ -190,21 +193,6 @@ def errors_of(path: str) -> Iterator[None]:
         kind = "a CSV file in UTF-8, with as many values in each row as names" if is_csv else "a Parquet file"
         reason = " ".join(str(error).split()).rstrip(".")[:300]
         raise DataError(f"{path} cannot be read: expected {kind}, received: {reason}. Correct or replace it.") from None
-
-
-def check_names(path: str, names: Sequence[str]) -> None:
-    """Raises DataError where a file has a column twice, or is separated by something else than commas."""
-    if path.endswith(".csv") and len(names) == 1 and (";" in names[0] or "\t" in names[0]):
-        raise DataError(
-            f"{path} has one column, {names[0]!r}: expected values separated by commas, received another separator. "
-            "Convert it."
-        )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(
-            f"{path} has two columns of one name: expected different names, received {twice[0]!r} "
-            f"{names.count(twice[0])} times. Rename or remove one."
-        )
 
 
 def check_encoding(path: str, schema: pa.Schema) -> None:

@@ -190,6 +190,7 @@ def test_a_file_without_rows_gives_one_chunk_without(tmp_path: Path, kind: str) 
         ("in.csv", b"", "is empty"),
         ("in.csv", b"\n\n", "expected a line of names"),
         ("in.csv", b"a,c\n1,2\n", "lacks the columns b"),
+        ("in.csv", b"a\tb\tc\n1,5\t2\t3\n", "has one column, 'a.tb.tc': expected values separated by commas"),
         ("in.csv", b"a,b,c,a\n1,2,3,4\n", "two columns of one name"),
         ("in.csv", b"a,b,c,predicted_price\n1,2,3,4\n", "already has the columns predicted_price"),
         ("in.csv", b"a,b,c\n\xff\xfe,2,3\n", "cannot be read: expected a CSV file in UTF-8"),

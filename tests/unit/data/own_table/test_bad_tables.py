@@ -256,6 +256,17 @@ FILES: dict[str, tuple[dict[str, str], str, list[str]]] = {
         ["a.csv cannot be read", "a quote \" that is not closed, before 'b\\n3,c"],
     ),
     "semicolons": ({"a.csv": "size;price\n1;2\n"}, "a.csv", ["one column, 'size;price'", "commas"]),
+    "bars": ({"a.csv": "size|price\n1|2\n"}, "a.csv", ["one column, 'size|price'", "commas"]),
+    "semicolons and a comma in a name": (
+        {"a.csv": "size, cm;price\n1,5;2\n"},
+        "a.csv",
+        ["--target 'price' is no column", "or separate values by commas, where ' cm;price' is more than one name."],
+    ),
+    "UTF-16": (
+        {"a.csv": "size,price\n1,2\n".encode("utf-16-le").decode()},
+        "a.csv",
+        ["NUL characters, as in 's\\x00i"],
+    ),
     "a name twice": ({"a.csv": "size,size,price\n1,2,3\n"}, "a.csv", ["two columns of one name", "'size' 2 times"]),
     "other columns": (
         {"a.csv": "size,price\n1,2\n", "b.csv": "siz,price\n1,2\n"},
