@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ByteSize, Field, field_validator
+from pydantic import ByteSize, Field, ValidationInfo, field_validator
 
 from annlib.config import RunConfig, split_values
 from annlib.storage import check_storage
@@ -62,9 +62,17 @@ class TableConfig(RunConfig):
         # A worker may have another working directory.
         return check_storage(data, name="--data")
 
+    @field_validator("validation_fraction", "test_fraction", "split_seed")
+    @classmethod
+    def _check_is_drawn(cls, value: float, info: ValidationInfo) -> float:
+        # config.yaml of a run has all values.
+        if info.data.get("split") is not None and value != cls.model_fields[str(info.field_name)].default:
+            raise ValueError("no value with --split, whose column says which row is where")
+        return value
+
     @field_validator("test_fraction")
     @classmethod
-    def _check_fractions(cls, test: float, info: Any) -> float:
+    def _check_fractions(cls, test: float, info: ValidationInfo) -> float:
         validation = info.data.get("validation_fraction", 0.0)
         if test + validation >= 1:
             raise ValueError(f"less than {1 - validation:g}, for --validation-fraction is {validation:g}")

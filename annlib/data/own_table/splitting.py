@@ -28,7 +28,7 @@ def split_numbers(column: pa.ChunkedArray, name: str) -> npt.NDArray[np.int8]:
     if not pa.types.is_string(column.type) and not pa.types.is_large_string(column.type):
         raise DataError(
             f"--split column {name!r} is of type {column.type}: expected {', '.join(SPLITS)}, received "
-            f"{examples(column)} in {len(column):,} rows. Correct the column, or give --validation-fraction."
+            f"{examples(column)} in {len(column):,} rows. Correct the column, or give --validation-fraction instead."
         )
     text = to_text(column)
     numbers = pc.index_in(text, value_set=pa.array(SPLITS))

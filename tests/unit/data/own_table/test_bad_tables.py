@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 from own_tables import table
 
+from annlib.config import load_config
+from annlib.data.own_table.config import TableConfig
 from annlib.errors import AnnlibError, ConfigError, DataError
 
 N = 40
@@ -317,6 +319,9 @@ def test_a_file_in_another_encoding(load: Any, tmp_path: Path, streaming: bool) 
         ({"target": ""}, ["target", "at least one value"]),
         ({"validation_fraction": "0"}, ["validation_fraction", "greater than 0"]),
         ({"validation_fraction": "0.5", "test_fraction": "0.5"}, ["test_fraction", "less than 0.5"]),
+        ({"split": "fold", "validation_fraction": "0.1"}, ["validation_fraction", "no value with --split", "'0.1'"]),
+        ({"split": "fold", "test_fraction": "0.3"}, ["test_fraction", "no value with --split", "Correct --test-frac"]),
+        ({"split": "fold", "split_seed": "7"}, ["split_seed", "no value with --split", "'7'"]),
         ({"hidden": "0"}, ["hidden", "greater than or equal to 1"]),
         ({"hidden": "many"}, ["hidden", "integer"]),
         ({"model": "tree"}, ["model", "'mlp' or 'wide-deep'"]),
@@ -332,6 +337,13 @@ def test_a_bad_flag_is_one_line(load: Any, flags: dict[str, str], parts: list[st
     for part in parts:
         assert part in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+def test_the_resolved_values_of_a_split_by_column_are_taken_again() -> None:
+    values = {"workload": "table", "data": "a.csv", "target": "y", "split": "fold"}
+    defaults = {"epochs": 1, "global_batch_size": 8, "learning_rate": 0.1}
+    config = load_config(values, defaults=defaults, environment={}, config_class=TableConfig)
+    assert TableConfig.model_validate(config.model_dump()) == config
 
 
 def test_unreadable_is_no_traceback(load: Any, tmp_path: Path) -> None:
