@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -132,6 +132,16 @@ class RunConfig(BaseModel):
         default=30.0, gt=0, description="seconds between two checkpoints, at least; also within an epoch"
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _check_no_boolean(cls, value: Any, info: ValidationInfo) -> Any:
+        values = value if isinstance(value, list | tuple) else (value,)
+        types = list(_types_of(cls.model_fields[str(info.field_name)].annotation))
+        takes_numbers = (int in types or float in types) and bool not in types
+        if takes_numbers and any(isinstance(each, bool) for each in values):
+            raise ValueError("a number, which yes, no, on and off are none of in YAML")
+        return value
+
     @field_validator("name")
     @classmethod
     def _check_name(cls, name: str) -> str:
@@ -145,7 +155,7 @@ class RunConfig(BaseModel):
     @classmethod
     def _parse_num_workers(cls, value: Any) -> tuple[int, int]:
         ends = value if isinstance(value, list | tuple) else str(value).split(":")
-        if isinstance(value, bool) or len(ends) not in (1, 2) or not all(str(end).isdecimal() for end in ends):
+        if len(ends) not in (1, 2) or not all(str(end).isdecimal() for end in ends):
             raise ValueError("expected a whole number of 0 or more, or two as 1:4")
         fewest, most = int(ends[0]), int(ends[-1])
         if len(ends) == 2 and not (1 <= fewest <= most or fewest == most == 0):
@@ -159,8 +169,6 @@ class RunConfig(BaseModel):
     @field_validator("hidden", mode="before")
     @classmethod
     def _split_hidden(cls, hidden: Any) -> Any:
-        if isinstance(hidden, bool):
-            raise ValueError("expected the neurons of each layer, as 300,100")
         return tuple(hidden.split(",")) if isinstance(hidden, str) else (hidden,) if isinstance(hidden, int) else hidden
 
     @field_serializer("hidden")
@@ -248,6 +256,13 @@ class RunConfig(BaseModel):
     def to_yaml(self) -> str:
         """Returns all values as YAML that `--config` reads again."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _types_of(annotation: Any) -> Iterator[Any]:
+    """Yields all types that an annotation is made of."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from _types_of(part)
 
 
 def load_config(

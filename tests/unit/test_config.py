@@ -5,15 +5,24 @@ from typing import Any
 
 import pytest
 
-from annlib.config import load_config
+from annlib.config import RunConfig, load_config
 from annlib.errors import ConfigError
 
 DEFAULTS = {"epochs": 30, "global_batch_size": 32, "learning_rate": 0.01}
 
 
-def load(file: Path | None = None, environment: dict[str, str] | None = None, **arguments: Any) -> Any:
+def load(
+    file: Path | None = None,
+    environment: dict[str, str] | None = None,
+    config_class: type[RunConfig] = RunConfig,
+    **arguments: Any,
+) -> Any:
     return load_config(
-        {"workload": "digits", **arguments}, defaults=DEFAULTS, config_file=file, environment=environment or {}
+        {"workload": "digits", **arguments},
+        defaults=DEFAULTS,
+        config_file=file,
+        environment=environment or {},
+        config_class=config_class,
     )
 
 
@@ -105,6 +114,40 @@ def test_the_variable_of_the_cache_is_none_of_the_run() -> None:
 def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path / "none.yaml")
+
+
+class OwnConfig(RunConfig):
+    flag: bool | int = False
+    rates: tuple[float, ...] = ()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "epochs: yes",
+        "learning_rate: on",
+        "early_stopping_patience: true",
+        "keep: no",
+        "seed: false",
+        "num_workers: yes",
+        "hidden: true",
+        "hidden: [5, yes]",
+        "rates: [0.5, true]",
+    ],
+)
+def test_a_boolean_is_no_number(line: str, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(f"{line}\n")
+    name = line.split(":")[0]
+    with pytest.raises(
+        ConfigError, match=rf"{name} from the file .*run\.yaml is wrong: expected .*, received .*(Tru|Fals)e"
+    ):
+        load(tmp_path / "run.yaml", config_class=OwnConfig)
+
+
+def test_what_may_be_a_boolean_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("flag: yes\nuse_gpu: no\n")
+    config = load(tmp_path / "run.yaml", config_class=OwnConfig)
+    assert (config.flag, config.use_gpu) == (True, False)
 
 
 @pytest.mark.parametrize("content", ["- 1\n", "a: [\n", "just text\n"])
