@@ -382,6 +382,15 @@ def _read_environment(environment: Mapping[str, str], config_class: type[RunConf
     return found
 
 
+# By the type of pydantic's error, where its text is for programmers.
+_EXPECTED = {
+    "too_short": "at least one value",
+    "tuple_type": "a text such as 'a,b' or a list such as ['a', 'b']",
+    "byte_size": "a size such as 4GiB",
+    "byte_size_unit": "a size such as 4GiB",
+}
+
+
 def _describe(error: ValidationError, places: Mapping[str, str], config_class: type[RunConfig]) -> str:
     first = error.errors(include_url=False, include_context=False)[0]
     name = str(first["loc"][0]) if first["loc"] else "configuration"
@@ -396,8 +405,7 @@ def _describe(error: ValidationError, places: Mapping[str, str], config_class: t
     expected = first["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
     if expected.startswith(("greater", "less")):
         expected = f"a value {expected}"
-    elif first["type"] == "too_short":
-        expected = "at least one value"
+    expected = _EXPECTED.get(first["type"], expected)
     flag = ENVIRONMENT_PREFIX + name.upper() if place == "the environment" else f"--{name.replace('_', '-')}"
     return (
         f"{name} from {place} is wrong: expected {expected.removeprefix('expected ')}, received {first['input']!r}. "

@@ -68,6 +68,7 @@ def test_a_configuration_is_frozen() -> None:
         ({"num_workers": "1:2:3"}, ["num_workers", "1:4"]),
         ({"hidden": "300,"}, ["hidden", "valid integer", "--hidden"]),
         ({"hidden": "0"}, ["hidden", "greater than or equal to 1"]),
+        ({"formats": 5}, ["formats", "expected a text such as 'a,b' or a list such as ['a', 'b'], received 5"]),
         ({"hidden": ()}, ["hidden", "at least one value"]),
         ({"activation": "rleu"}, ["activation", "'relu'", "'rleu'"]),
         ({"optimizer": "sdg"}, ["optimizer", "'sgd'", "'sdg'"]),

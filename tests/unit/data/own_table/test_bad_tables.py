@@ -328,10 +328,13 @@ def test_a_file_in_another_encoding(load: Any, tmp_path: Path, streaming: bool) 
         ({"task": "clustering"}, ["task", "'regression'"]),
         ({"loss": "mape"}, ["loss", "'huber'"]),
         ({"memory_limit": "1GiB"}, ["memory_limit", "1536 MiB or more", "'1GiB'"]),
-        ({"memory_limit": "much"}, ["memory_limit", "'much'"]),
+        ({"memory_limit": "much"}, ["memory_limit", "expected a size such as 4GiB, received 'much'"]),
+        ({"memory_limit": "4 gigs"}, ["memory_limit", "expected a size such as 4GiB, received '4 gigs'"]),
+        ({"target": 2024}, ["target", "expected a text such as 'a,b' or a list such as ['a', 'b'], received 2024"]),
+        ({"drop": None}, ["drop", "expected a text such as 'a,b' or a list such as ['a', 'b'], received None"]),
     ],
 )
-def test_a_bad_flag_is_one_line(load: Any, flags: dict[str, str], parts: list[str]) -> None:
+def test_a_bad_flag_is_one_line(load: Any, flags: dict[str, Any], parts: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
         load(table(), **flags)
     for part in parts:
