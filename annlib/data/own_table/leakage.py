@@ -41,7 +41,8 @@ def _compare(feature: pa.ChunkedArray, target: pa.ChunkedArray, num_rows: int) -
 def _is_linear(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> bool:
     if not np.isfinite(x).all() or x.min() == x.max() or y.min() == y.max() or len(np.unique(y)) < 3:
         return False
-    x, y = x - x.mean(), y - y.mean()
+    # Of the smallest numbers, the squares are 0.
+    x, y = (values / np.abs(values).max() for values in (x - x.mean(), y - y.mean()))
     return bool(1 - (x @ y) ** 2 / ((x @ x) * (y @ y)) < _SAME)
 
 
