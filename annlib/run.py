@@ -5,7 +5,9 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,7 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, signals: 
 
                 stack.enter_context(distributed.cluster(config))
         config, run = _with_free_name(config, run)
+        stack.enter_context(_nothing_left_by_bad_input(run))
         run.create()
         stack.enter_context(run.claim(config.location))
         if run.read_metrics() != finished:
@@ -127,6 +130,18 @@ def _train(config: RunConfig, workload: Workload, storage: RunStorage, signals: 
                 result = _train_here(config, workload, storage, display, signals)
         signals.phase = "ending"
         return _finish(config, workload, run, {**result, "notes": notes}, signals, console)
+
+
+@contextlib.contextmanager
+def _nothing_left_by_bad_input(run: RunDirectory) -> Iterator[None]:
+    """Removes a new run directory without a checkpoint; where code failed, it has the traceback in its log."""
+    existed = run.path.exists()
+    try:
+        yield
+    except ConfigError as error:
+        if not existed and error.__cause__ is None and not any(run.checkpoints.glob("*")):
+            shutil.rmtree(run.path, ignore_errors=True)
+        raise
 
 
 def _with_free_name(config: RunConfig, run: RunDirectory) -> tuple[RunConfig, RunDirectory]:
