@@ -213,6 +213,6 @@ def test_the_classes_of_a_table_are_those_of_the_training(
         raise Compared
 
     monkeypatch.setattr(evaluation, "_compute_metrics", compare)
-    message = f"has other classes than in the training: {received}. Give" if received else ""
+    message = f"has other classes than in the training: {received}. Give" if received else None
     with pytest.raises(CheckpointError if received else Compared, match=message):
         evaluate_run(run, table=write_table(tmp_path / "new.csv", given))
