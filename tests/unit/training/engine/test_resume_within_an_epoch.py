@@ -7,11 +7,12 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from stopping import Restore, Stop, variables
 
 import annlib
 from annlib.data.blocks import BlockWriter
 from annlib.errors import ConfigError
-from annlib.training.engine import StreamedData, compilation, metric_state, set_metric_state
+from annlib.training.engine import StreamedData, compilation
 
 session = importlib.import_module("annlib.training.engine.session")
 
@@ -30,13 +31,7 @@ def build() -> keras.Model:
     return model
 
 
-def variables(model: keras.Model) -> list[keras.Variable]:
-    return [*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables]
-
-
-class StopAt(keras.callbacks.Callback):
-    """Takes what a checkpoint holds, then ends the training as a lost process would."""
-
+class StopAt(Stop):
     def __init__(self, epoch: int, step: int) -> None:
         super().__init__()
         self._at = (epoch, step)
@@ -46,18 +41,7 @@ class StopAt(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         if (self._epoch, batch + 1) == self._at:
-            self.metrics = metric_state(self.model)
-            self.values = [variable.numpy() for variable in variables(self.model)]
-            raise InterruptedError
-
-
-class Restore(keras.callbacks.Callback):
-    def __init__(self, metrics: list[Any]) -> None:
-        super().__init__()
-        self._metrics = metrics
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        set_metric_state(self.model, self._metrics)
+            self.stop()
 
 
 # Of the 24 steps of the training and its validation, 16 are left; XLA draws other dropout masks.

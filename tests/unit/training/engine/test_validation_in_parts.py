@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from stopping import Restore, Stop, variables
 
 import annlib
 from annlib.data.blocks import BlockWriter
-from annlib.training.engine import StreamedData, metric_state, set_metric_state, validates_in_parts
+from annlib.training.engine import StreamedData, validates_in_parts
 
 session = importlib.import_module("annlib.training.engine.session")
 
@@ -44,7 +45,7 @@ def streamed(directory: Path, x: Any, y: Any, window_bytes: int) -> StreamedData
         return StreamedData(blocks=writer.finish(), window_bytes=window_bytes)
 
 
-class Parts(keras.callbacks.Callback):
+class Parts(Stop):
     """Notes the last step of each part; raises after some steps of an epoch's validation, with what a checkpoint holds.
 
     With `between=True` it has a hook for which the validation does not belong to the call of the last steps.
@@ -64,31 +65,13 @@ class Parts(keras.callbacks.Callback):
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         self.parts[-1].append(batch)
         if (self._epoch, batch + 1) == self._stop:
-            self.metrics = metric_state(self.model)
-            self.values = [variable.numpy() for variable in variables(self.model)]
-            raise InterruptedError
+            self.stop()
 
 
-class Restore(keras.callbacks.Callback):
-    def __init__(self, metrics: list[Any]) -> None:
-        super().__init__()
-        self._metrics = metrics
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        set_metric_state(self.model, self._metrics)
+OTHERS = ("between", "replicated", "streamed validation", "streamed training")
 
 
-def variables(model: keras.Model) -> list[keras.Variable]:
-    return [*model.trainable_variables, *model.non_trainable_variables, *model.optimizer.variables]
-
-
-@pytest.fixture(
-    params=[
-        "arrays",
-        "streamed validation",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("between", "replicated", "streamed training")),
-    ]
-)
+@pytest.fixture(params=["arrays", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def case(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[Callable[[], keras.Model], tuple[Any, ...], dict[str, Any], bool]:
