@@ -89,7 +89,7 @@ def _read(run: RunDirectory, config_class: type[RunConfig]) -> tuple[dict[str, A
                 f"with --storage {run.path.parent} --name {run.path.name}, or correct the path."
             )
     metrics, rows = run.read_metrics(), run.read_history()
-    found = [metrics[split] for split in SPLITS if split in metrics] if isinstance(metrics, dict) else []
+    found = [metrics[split] for split in SPLITS if split in metrics] if metrics is not None else []
     if metrics is None or not found or not all(isinstance(values, dict) for values in found):
         raise StorageError(
             f"{run.metrics} has no metrics: expected those of {', '.join(SPLITS)}, received "

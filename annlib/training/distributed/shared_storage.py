@@ -29,7 +29,7 @@ def wait_until_shared(
     mailbox: Mailbox,
     place: str,
     *,
-    patience_s: float = SHARED_WITHIN_S,
+    patience_s: float,
     on_wait: Callable[[], None] = nothing,
 ) -> None:
     """Returns when this node sees the directory.

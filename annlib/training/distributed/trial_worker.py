@@ -20,7 +20,7 @@ from annlib.errors import StorageError
 from annlib.garbage import collect_seldom
 from annlib.storage import is_remote
 from annlib.training.distributed.mailbox import Mailbox
-from annlib.training.distributed.shared_storage import wait_until_shared
+from annlib.training.distributed.shared_storage import SHARED_WITHIN_S, wait_until_shared
 from annlib.training.own_code import Origin
 from annlib.training.trial import TrialRecord, run_trial
 from annlib.training.workload import Workload, receive_workload
@@ -62,14 +62,7 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         self._rungs = rungs
         self._mailbox = mailbox
         self._data: Dataset | None = None
-        storage = self._configs[0].storage
-        if not is_remote(storage):
-            try:
-                node = socket.gethostname()
-                wait_until_shared(RunDirectory(Path(storage)), mailbox, f"a trial on node {node}")
-            except StorageError as error:
-                mailbox.post("error", message=str(error))
-                raise
+        self._check_storage(self._configs[0].storage)
         threading.Thread(target=self._give_signs, daemon=True).start()
         self._begin(config["number"])
 
@@ -110,6 +103,17 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
         self._decisions: queue.Queue[bool] = queue.Queue()
         self._thread = threading.Thread(target=self._run, args=(number,), daemon=True)
         self._thread.start()
+
+    def _check_storage(self, storage: str) -> None:
+        if is_remote(storage):
+            return
+        try:
+            place = f"a trial on node {socket.gethostname()}"
+            wait_until_shared(RunDirectory(Path(storage)), self._mailbox, place, patience_s=SHARED_WITHIN_S)
+        except StorageError as error:
+            # No trial can be done here, which Ray Tune would try again.
+            self._mailbox.post("error", message=str(error))
+            raise
 
     def _give_signs(self) -> None:
         name = sign_of(ray.get_runtime_context().get_actor_id())

@@ -507,17 +507,18 @@ def test_a_run_without_its_files_is_refused(tmp_path: Path, name: str) -> None:
     assert f"--storage {tmp_path} --name try" in message
 
 
-@pytest.mark.parametrize("content", ["{}", "null", "[1]", '{"test": 3}', '"text"'])
+@pytest.mark.parametrize("content", ["{}", '{"test": 3}'])
 def test_metrics_of_another_form_are_refused(tmp_path: Path, content: str) -> None:
     run = make_run(tmp_path)
     run.metrics.write_text(content)
     assert f"{run.metrics} has no metrics" in message_of(run)
 
 
-def test_metrics_that_are_not_json_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", ['{"test": ', "null", "[1]", '"text"'])
+def test_metrics_that_are_no_json_object_are_refused(tmp_path: Path, content: str) -> None:
     run = make_run(tmp_path)
-    run.metrics.write_text('{"test": ')
-    assert "expected JSON" in message_of(run)
+    run.metrics.write_text(content)
+    assert "expected a JSON object" in message_of(run)
 
 
 @pytest.mark.parametrize("content", ["", "epoch,loss\n", "loss\n0.5\n", "epoch,loss\n1,0.5\nx,0.5\n"])

@@ -1,10 +1,14 @@
 """The process of trials, without Ray: when it waits for a decision, and what it prepares."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from annlib.training.distributed import trial_worker
+from annlib.artifacts import RunDirectory
+from annlib.errors import StorageError
+from annlib.training.distributed import shared_storage, trial_worker
 from annlib.training.distributed.mailbox import Mailbox
 from annlib.training.distributed.trial_worker import TrialWorker
 from annlib.training.trial import State, TrialRecord
@@ -64,10 +68,29 @@ def test_tensorflow_is_prepared_before_code_of_the_users_own_is_imported(monkeyp
     done: list[str] = []
     monkeypatch.setattr(trial_worker, "_prepare_tensorflow", lambda **options: done.append(f"prepared with {options}"))
     monkeypatch.setattr(trial_worker, "receive_workload", lambda sent: done.append("imported") or find("digits"))
+    monkeypatch.setattr(trial_worker, "wait_until_shared", lambda *_, **__: done.append("shared"))
+    monkeypatch.setattr(TrialWorker, "_give_signs", lambda self: None)
     monkeypatch.setattr(TrialWorker, "_begin", lambda self, number: done.append("begun"))
     values = {"workload": "digits", "epochs": 1, "global_batch_size": 8, "learning_rate": 1, "cpus_per_worker": 2}
     TrialWorker.__new__(TrialWorker).setup(
         {"number": 0}, configs=[{**values, "use_gpu": False}], hparams=[{}], workload=find("digits"), rungs=[1],
         mailbox=Mailbox(), trials_per_process=1,
     )  # fmt: skip
-    assert done == ["prepared with {'cpus': 2, 'use_gpu': False}", "imported", "begun"]
+    assert done == ["prepared with {'cpus': 2, 'use_gpu': False}", "imported", "shared", "begun"]
+
+
+def test_a_node_that_does_not_share_the_storage_tells_the_driver(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    posted: list[tuple[str, Any]] = []
+    mailbox = SimpleNamespace(name="mailbox", post=lambda event, **values: posted.append((event, values["message"])))
+    monkeypatch.setattr(shared_storage, "RETRY_S", 0.01)
+    monkeypatch.setattr(trial_worker, "SHARED_WITHIN_S", 0.1)
+    made = TrialWorker.__new__(TrialWorker)
+    made._mailbox = mailbox  # type: ignore[assignment]
+    with pytest.raises(StorageError, match="does not see the run directory"):
+        made._check_storage(str(tmp_path))
+    assert [(event, str(tmp_path) in message) for event, message in posted] == [("error", True)]
+    RunDirectory(tmp_path).shared_probe.write_text("mailbox")
+    made._check_storage(str(tmp_path))
+    assert len(posted) == 1
