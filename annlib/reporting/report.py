@@ -88,9 +88,9 @@ def _read(run: RunDirectory, config_class: type[RunConfig]) -> tuple[dict[str, A
                 f"there is nothing to report on: expected the file {path} of a finished run, received none. Train "
                 f"with --storage {run.path.parent} --name {run.path.name}, or correct the path."
             )
-    metrics, rows = run.read_metrics(), run.read_history()
-    found = [metrics[split] for split in SPLITS if split in metrics] if metrics is not None else []
-    if metrics is None or not found or not all(isinstance(values, dict) for values in found):
+    metrics, rows = run.read_metrics() or {}, run.read_history()
+    found = [metrics[split] for split in SPLITS if split in metrics]
+    if not found or not all(isinstance(values, dict) for values in found):
         raise StorageError(
             f"{run.metrics} has no metrics: expected those of {', '.join(SPLITS)}, received "
             f"{json.dumps(metrics)[:80]}. Remove it to finish the run again."

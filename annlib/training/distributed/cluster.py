@@ -111,7 +111,13 @@ def _initialize() -> None:
         return
     try:
         # Loopback and no dashboard: nobody else shall reach what runs for this command only.
-        with _session_of_its_own(), _on_loopback():
+        with (
+            # In the place of 127.0.0.1 Ray would take the address of a network interface, and listen on all of them.
+            _replaced("resolve_ip_for_localhost", lambda host: host),
+            # Ray's processes have a session of their own: a signal to all of a command's processes, as of a terminal
+            # that is closed or of `timeout`, is for the command, and Ray would end before the workers have saved.
+            _replaced("ConsolePopen", functools.partial(services.ConsolePopen, start_new_session=True)),
+        ):
             _connect(address="local", include_dashboard=False, _node_ip_address=_LOOPBACK, **options)
     except Exception as error:  # Ray raises no narrower kind
         raise ClusterError(
@@ -145,32 +151,14 @@ def running_address() -> str | None:
 
 
 @contextlib.contextmanager
-def _session_of_its_own() -> Iterator[None]:
-    """Starts Ray's processes in a session of their own.
-
-    A signal to all of a command's processes, as of a terminal that is closed or of `timeout`, is for the command: Ray
-    would end before the workers have saved.
-    """
-    before = services.ConsolePopen
-    services.ConsolePopen = functools.partial(before, start_new_session=True)
+def _replaced(name: str, value: Any) -> Iterator[None]:
+    """Lets Ray use something else meanwhile in the place of a function or class of its `services`."""
+    before = getattr(services, name)
+    setattr(services, name, value)
     try:
         yield
     finally:
-        services.ConsolePopen = before
-
-
-@contextlib.contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Lets Ray take the address of the loopback interface as it is.
-
-    In the place of 127.0.0.1 it would take that of a network interface, and listen on all of them.
-    """
-    before = services.resolve_ip_for_localhost
-    services.resolve_ip_for_localhost = lambda host: host
-    try:
-        yield
-    finally:
-        services.resolve_ip_for_localhost = before
+        setattr(services, name, before)
 
 
 def _refusal(address: str | None, error: Exception) -> ClusterError:
