@@ -1,5 +1,6 @@
 """How an epoch is compiled: by XLA where that is faster, as a plain graph where it is not."""
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -9,6 +10,7 @@ import keras
 import tensorflow as tf
 
 from annlib import compilation_cache
+from annlib.training.engine import small_loops
 
 logger = logging.getLogger(__name__)
 
@@ -42,24 +44,26 @@ class Compilation:
 
     mode: Literal["xla", "graph", "eager"]
     reason: str
+    loops: small_loops.LoopKind = "graph"
 
 
-def choose_compilation(model: keras.Model, *, num_steps: int) -> Compilation:
+def choose_compilation(model: keras.Model, *, batch_size: int, num_steps: int) -> Compilation:
     """Decides how the steps of a model run.
 
     Args:
         model: a built, compiled Keras model.
+        batch_size: rows of a batch.
         num_steps: steps that the caller expects to run in all.
 
     Returns:
         The mode and its reason; the decision is logged.
     """
-    choice = _choose(model, num_steps)
+    choice = _choose(model, batch_size, num_steps)
     logger.info("%s: steps run as %s (%s)", model.name, choice.mode, choice.reason)
     return choice
 
 
-def _choose(model: keras.Model, num_steps: int) -> Compilation:
+def _choose(model: keras.Model, batch_size: int, num_steps: int) -> Compilation:
     if model.run_eagerly:
         return Compilation(mode="eager", reason="the model was compiled with run_eagerly=True")
     if is_distributed(model):
@@ -75,7 +79,11 @@ def _choose(model: keras.Model, num_steps: int) -> Compilation:
         return Compilation(
             mode="graph", reason=f"{num_steps} steps do not repay XLA's compilation, {XLA_BREAK_EVEN_STEPS} do"
         )
-    return Compilation(mode="xla", reason=f"{num_steps} steps repay XLA's compilation")
+    is_small = small_loops.is_small(model, batch_size) and not overrides(
+        model, keras.Model, "train_step", "test_step", "compute_loss"
+    )
+    loops: small_loops.LoopKind = "graph" if has_gpu() else "function" if is_small else "calls"
+    return Compilation(mode="xla", reason=f"{num_steps} steps repay XLA's compilation", loops=loops)
 
 
 class Recent:
@@ -104,6 +112,7 @@ class Compiled:
     def __init__(self, function: Callable[..., tf.Tensor], compilation: Compilation) -> None:
         self._function = function
         self._mode = compilation.mode
+        self._loops = compilation.loops
         self._traced = Recent(SIGNATURES_KEPT)
         self.variables: list[tf.Tensor] = []  # their handles, of what was traced last
 
@@ -125,7 +134,8 @@ class Compiled:
         def call(*values: Any) -> tf.Tensor:
             nonlocal function, has_run
             try:
-                result = function(*values)
+                with contextlib.nullcontext() if has_run else small_loops.compiling():
+                    result = function(*values)
             except tf.errors.OpError as error:
                 if has_run or self._mode == "graph":
                     raise
@@ -136,7 +146,7 @@ class Compiled:
                 if "unsupported operations" not in reason:
                     # What is wrong may be a file of compiled functions; which one, nobody says.
                     compilation_cache.clear()
-                self._mode = "graph"
+                self._mode, self._loops = "graph", "graph"
                 function = self._concrete(types)
                 result = function(*values)
             has_run = True
@@ -147,7 +157,8 @@ class Compiled:
     def _concrete(self, types: Any) -> Any:
         # A `tf.function` of its own: one for all of them would keep each of their graphs.
         function = tf.function(self._function, jit_compile=self._mode == "xla" or None, autograph=False)
-        concrete = function.get_concrete_function(*types)
+        with small_loops.tracing(self._loops):
+            concrete = function.get_concrete_function(*types)
         resources = [tensor for tensor in concrete.graph.external_captures if tensor.dtype == tf.resource]
         # Of the others, such as tables of texts, no values' types are known.
         self.variables = [tensor for tensor in resources if tensor._handle_data and tensor._handle_data.is_set]

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from annlib.training.engine import small_loops
 from annlib.training.engine.arrays import Tensors, as_keras, map_tensors, types_of_rows
 from annlib.training.engine.compilation import has_gpu, overrides
 from annlib.training.engine.optimizers import gradients_already_reduced
@@ -48,7 +49,7 @@ class LocalStep:
         """Runs the batch of `size` rows that starts at `start` of the order `rows`."""
         batch = as_keras(take_rows(data, rows, start, size))
         # There are no other replicas; TensorFlow would keep the graph of every sum over one for good.
-        with gradients_already_reduced(self._model.optimizer):
+        with gradients_already_reduced(self._model.optimizer), small_loops.products():
             logs = self._step(batch)
         if self._is_overridden and self._model.run_eagerly:
             # Arrays, for a number of Python has more digits than TensorFlow takes of it.

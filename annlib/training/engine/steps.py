@@ -5,6 +5,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from annlib.training.engine import small_loops
 from annlib.training.engine.arrays import Tensors, num_rows
 
 
@@ -58,7 +59,7 @@ def run_steps(
 
     if num_full:
         end = tf.minimum(last, num_full)
-        tf.while_loop(lambda index: index < end, run_full_batch, [first], parallel_iterations=1)
+        tf.while_loop(lambda index: small_loops.goes_on(index, end), run_full_batch, [first], parallel_iterations=1)
     if tail:
         tf.cond(last > tf.maximum(first, num_full), run_tail, lambda: False)
 

@@ -129,7 +129,7 @@ def test_what_xla_refuses_runs_as_a_graph_with_the_same_result(
 def test_the_choice_of_compilation(make: Any, steps: int, mode: str, reason: str) -> None:
     model = keras.Sequential([keras.Input((4, 2)), make()])
     model.compile(loss="mse")
-    chosen = compilation.choose_compilation(model, num_steps=steps)
+    chosen = compilation.choose_compilation(model, batch_size=32, num_steps=steps)
     assert (chosen.mode, reason in chosen.reason) == (mode, True)
 
 
@@ -138,7 +138,7 @@ def test_a_layer_that_says_it_does_not_support_xla_runs_as_a_graph() -> None:
     layer.supports_jit = False
     model = keras.Sequential([keras.Input((4,)), layer])
     model.compile(loss="mse")
-    chosen = compilation.choose_compilation(model, num_steps=10**6)
+    chosen = compilation.choose_compilation(model, batch_size=32, num_steps=10**6)
     assert (chosen.mode, "special" in chosen.reason) == ("graph", True)
 
 

@@ -1,0 +1,166 @@
+"""Loops over the steps of small models, each compiled by XLA as one function of machine code.
+
+XLA's CPU runtime calls each operation of a loop's body by itself, which takes about 0.3 us: more than half of a step of
+an MLP 8-30-1. It can compile a loop as one function instead, but has only plain nested loops for matrix products there.
+They are fast where the dimension that is summed is short enough to be unrolled, where the columns fill vector
+registers, and where rows are read as they lie in memory; `products` makes it so. Loops of other models are kept from
+that: with 64 neurons a step would take five times as long.
+"""
+
+import contextlib
+import contextvars
+import os
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import keras
+import tensorflow as tf
+from keras.src.backend.tensorflow import numpy as keras_numpy
+from keras.src.models.functional import Functional
+from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+# Of what is summed in an unrolled loop: features or neurons, or the rows of a batch.
+MAX_DIMENSION = 32
+# float32 values of a vector register of AVX2, which XLA prefers where there is AVX-512, too.
+_VECTOR = 8
+
+_FLAGS = "XLA_FLAGS"
+_EXTRA_OPTIONS = "--xla_backend_extra_options"
+# XLA takes loops whose bodies read and write less than this, by itself 1 kB; a step of six layers of 32 takes 1.5 MB.
+_OPTION = f"{_EXTRA_OPTIONS}=xla_cpu_small_while_loop_byte_threshold={2**22}"
+
+_MODELS = (keras.Sequential, Functional)
+# Layers whose values need no matrix product.
+_PLAIN_LAYERS = (
+    keras.layers.InputLayer,
+    keras.layers.Activation,
+    keras.layers.ReLU,
+    keras.layers.LeakyReLU,
+    keras.layers.BatchNormalization,
+    keras.layers.Dropout,
+    keras.layers.Add,
+    keras.layers.Concatenate,
+    keras.layers.Flatten,
+    keras.layers.Normalization,
+    keras.layers.Rescaling,
+)
+
+# What becomes of the loops of the graph that is being traced: part of a plain graph, one function each, or calls.
+LoopKind = Literal["graph", "function", "calls"]
+_kind: contextvars.ContextVar[LoopKind] = contextvars.ContextVar("kind of the loops", default="graph")
+
+
+def is_small(model: keras.Model, batch_size: int) -> bool:
+    """Tells whether the loops over the steps of a model are faster as a function each.
+
+    Args:
+        model: a built Keras model.
+        batch_size: rows of a batch of the training.
+    """
+    if batch_size > MAX_DIMENSION or type(model) not in _MODELS:
+        return False
+    return all(
+        type(layer) in (*_MODELS, *_PLAIN_LAYERS) or (type(layer) is keras.layers.Dense and _is_small_dense(layer))
+        for layer in model._flatten_layers()
+    )
+
+
+def _is_small_dense(layer: keras.layers.Dense) -> bool:
+    return (
+        len(layer.input.shape) == 2
+        and (layer.units == 1 or max(layer.kernel.shape) <= MAX_DIMENSION)
+        and layer.dtype_policy.name == "float32"
+        and not layer.lora_enabled
+    )
+
+
+@contextlib.contextmanager
+def tracing(kind: LoopKind) -> Iterator[None]:
+    """Says what becomes of the loops that are traced meanwhile."""
+    token = _kind.set(kind)
+    try:
+        yield
+    finally:
+        _kind.reset(token)
+
+
+def goes_on(index: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    """Returns the condition of a loop over steps: index < end."""
+    if _kind.get() == "calls":
+        # XLA does not compile a loop that sorts as one function.
+        return gen_xla_ops.xla_sort(tf.stack([end, index]))[0] < end
+    return index < end
+
+
+@contextlib.contextmanager
+def compiling() -> Iterator[None]:
+    """Lets XLA compile loops as one function; it has to surround the first compilation of the process.
+
+    XLA reads its options then and never again. They are taken back, for other processes that start later may have
+    another XLA, which ends at options that it does not know. Options of the user's stay as they are.
+    """
+    before = os.environ.get(_FLAGS)
+    if before is not None and _EXTRA_OPTIONS in before:
+        yield
+        return
+    os.environ[_FLAGS] = f"{before or ''} {_OPTION}".strip()
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_FLAGS]
+        else:
+            os.environ[_FLAGS] = before
+
+
+@contextlib.contextmanager
+def products() -> Iterator[None]:
+    """Lets dense layers that are called meanwhile multiply as is fast within one function, where there is one."""
+    if _kind.get() != "function":
+        yield
+        return
+    matmul = keras_numpy.matmul
+
+    def multiply(x1: Any, x2: Any) -> Any:
+        x1, x2 = keras.ops.convert_to_tensor(x1), keras.ops.convert_to_tensor(x2)
+        # One column is a sum of products, which XLA does well.
+        return _product(x1, x2) if x2.shape[-1] > 1 else matmul(x1, x2)
+
+    keras_numpy.matmul = multiply
+    try:
+        yield
+    finally:
+        keras_numpy.matmul = matmul
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow has no types
+def _product(rows: tf.Tensor, kernel: tf.Tensor) -> Any:
+    """Returns rows @ kernel, float32; shapes (n, inputs) and (inputs, outputs)."""
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _multiply(upstream, tf.transpose(kernel)), _outer(rows, upstream)
+
+    return _multiply(rows, kernel), gradient
+
+
+def _multiply(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    return tf.matmul(left, _padded(right))[:, : right.shape[1]]
+
+
+def _outer(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
+    """Returns the transpose of left @ right."""
+    if right.shape[1] % _VECTOR == 0:
+        return tf.matmul(left, right, transpose_a=True)
+    if left.shape[1] % _VECTOR == 0:
+        return tf.transpose(_materialized(tf.matmul(right, left, transpose_a=True)))
+    return tf.matmul(left, _padded(_materialized(right)), transpose_a=True)[:, : right.shape[1]]
+
+
+def _padded(matrix: tf.Tensor) -> tf.Tensor:
+    """Returns the matrix with columns of zeros after its own, in rows that fill vector registers."""
+    return _materialized(tf.pad(matrix, [[0, 0], [0, -matrix.shape[1] % _VECTOR]]))
+
+
+def _materialized(tensor: tf.Tensor) -> tf.Tensor:
+    # XLA would take a transposition or a padding into the product, whose inner loop then reads across the rows.
+    return gen_xla_ops.xla_optimization_barrier([tensor])[0]
