@@ -29,7 +29,6 @@ _EXTRA_OPTIONS = "--xla_backend_extra_options"
 # XLA takes loops whose bodies read and write less than this, by itself 1 kB; a step of six layers of 32 takes 1.5 MB.
 _OPTION = f"{_EXTRA_OPTIONS}=xla_cpu_small_while_loop_byte_threshold={2**22}"
 
-_MODELS = (keras.Sequential, Functional)
 # Layers whose values need no matrix product.
 _PLAIN_LAYERS = (
     keras.layers.InputLayer,
@@ -57,17 +56,21 @@ def is_small(model: keras.Model, batch_size: int) -> bool:
         model: a built Keras model.
         batch_size: rows of a batch of the training.
     """
-    if batch_size > MAX_DIMENSION or type(model) not in _MODELS:
+    return batch_size <= MAX_DIMENSION and _is_small_model(model)
+
+
+def _is_small_model(model: keras.Model) -> bool:
+    if type(model) not in (keras.Sequential, Functional):
         return False
-    return all(
-        type(layer) in (*_MODELS, *_PLAIN_LAYERS) or (type(layer) is keras.layers.Dense and _is_small_dense(layer))
-        for layer in model._flatten_layers()
-    )
+    # Also functions of `keras.ops`, which may do anything.
+    operations = model.layers if type(model) is keras.Sequential else model.operations
+    return all(type(each) in _PLAIN_LAYERS or _is_small_dense(each) or _is_small_model(each) for each in operations)
 
 
-def _is_small_dense(layer: keras.layers.Dense) -> bool:
+def _is_small_dense(layer: keras.layers.Layer) -> bool:
     return (
-        len(layer.input.shape) == 2
+        type(layer) is keras.layers.Dense
+        and len(layer.input.shape) == 2
         and (layer.units == 1 or max(layer.kernel.shape) <= MAX_DIMENSION)
         and layer.dtype_policy.name == "float32"
         and not layer.lora_enabled
@@ -123,8 +126,9 @@ def products() -> Iterator[None]:
 
     def multiply(x1: Any, x2: Any) -> Any:
         x1, x2 = keras.ops.convert_to_tensor(x1), keras.ops.convert_to_tensor(x2)
+        known = all(x.dtype == tf.float32 and x.shape.rank == 2 and x.shape.is_fully_defined() for x in (x1, x2))
         # One column is a sum of products, which XLA does well.
-        return _product(x1, x2) if x2.shape[-1] > 1 else matmul(x1, x2)
+        return _product(x1, x2) if known and x2.shape[1] > 1 else matmul(x1, x2)
 
     keras_numpy.matmul = multiply
     try:

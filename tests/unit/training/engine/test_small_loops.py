@@ -75,6 +75,11 @@ def two_inputs() -> keras.Model:
     return keras.Model([wide, deep], layers.Dense(1)(layers.concatenate([wide, hidden])))
 
 
+def with_a_function() -> keras.Model:
+    x = keras.Input((8,))
+    return keras.Model(x, layers.Dense(1)(keras.ops.matmul(x, np.eye(8, dtype="float32"))))
+
+
 @pytest.mark.parametrize(
     ("make", "batch_size", "expected"),
     [
@@ -88,6 +93,8 @@ def two_inputs() -> keras.Model:
         (lambda: built(layers.Dense(3), inputs=(5, 8)), 32, False),
         (lambda: built(layers.Dense(3, dtype="mixed_bfloat16")), 32, False),
         (lambda: built(Doubled(3)), 32, False),
+        (with_a_function, 32, False),
+        (lambda: built(with_a_function()), 32, False),
         (lambda: built(layers.Lambda(lambda x: keras.ops.matmul(x, keras.ops.transpose(x)))), 32, False),
     ],
 )
