@@ -1,11 +1,20 @@
 """Sums over the replicas of a `tf.distribute.Strategy`."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.ops import collective_ops
+
+from annlib.training.engine.compilation import has_gpu
+
+# Up to so many bytes, gathering the values of all workers and adding them up is faster than the ring of an all-reduce,
+# which passes twice as many messages one after the other: with 1 kB 0.26 against 0.43 ms for two workers, 1.2 against
+# 2.2 ms for four; with 128 kB 0.43 against 0.60, 2.2 against 2.7 ms.
+GATHERED_BYTES = 2**17
 
 
 def all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[tf.Tensor]:
@@ -15,9 +24,43 @@ def all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[t
     if dtype is None:
         dtype = tf.float64 if any(value.dtype == tf.float64 for value in values) else tf.float32
     flat = tf.concat([tf.reshape(tf.cast(value, dtype), [-1]) for value in values], axis=0)
-    flat = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, flat)
+    flat = _sum(flat)
     parts = tf.split(flat, [int(np.prod(value.shape)) for value in values])
     return [tf.cast(tf.reshape(part, value.shape), value.dtype) for part, value in zip(parts, values, strict=True)]
+
+
+def _sum(flat: tf.Tensor) -> tf.Tensor:
+    """Returns the sum of a vector over the replicas, the same to the last bit on each of them."""
+    context = tf.distribute.get_replica_context()
+    is_small = flat.dtype in (tf.float32, tf.float64) and flat.shape[0] * flat.dtype.size <= GATHERED_BYTES
+    has_workers = isinstance(context.strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if not is_small or not has_workers or has_gpu() or context.num_replicas_in_sync == 1:
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
+    gathered = tf.ensure_shape(_gather(context.strategy, flat), [context.num_replicas_in_sync, flat.shape[0]])
+    return tf.add_n(tf.unstack(gathered))
+
+
+def _gather(strategy: tf.distribute.MultiWorkerMirroredStrategy, flat: tf.Tensor) -> tf.Tensor:
+    """Returns the vectors of all replicas, as `ReplicaContext.all_gather` does, which gathers the shapes first."""
+    (launcher,) = strategy.extended._cross_device_ops._launchers
+    # Each strategy of a process counts its collectives from the start, but TensorFlow refuses a number that it knows
+    # for another shape or kind.
+    first = 2**30 + 2**20 * _number_of(strategy)
+    return collective_ops.all_gather_v2(
+        tf.identity(flat)[tf.newaxis],
+        launcher._group_size,
+        launcher._group_key,
+        first + launcher._next_instance_key(),
+        ordering_token=launcher._get_ordering_token(),
+    )
+
+
+_numbers = itertools.count()
+
+
+@functools.cache
+def _number_of(strategy: tf.distribute.Strategy) -> int:
+    return next(_numbers)
 
 
 def sum_over_replicas(strategy: tf.distribute.Strategy, values: Sequence[float]) -> list[float]:
