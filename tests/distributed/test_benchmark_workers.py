@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sums_worker
 
 from annlib.benchmark import groups
 from annlib.benchmark.child import Child, call_all
@@ -62,6 +63,19 @@ def test_the_bare_loop_is_an_epoch_of_sgd_on_the_global_batch(children: list[Chi
 
 def test_an_all_reduce_takes_its_time(children: list[Child]) -> None:
     assert all(seconds > 0 for seconds in evaluate(children, "worker.all_reduce_s(256, 3)"))
+
+
+# Gathered, by the ring, gathered in another shape under the numbers of the first, and in types that are not gathered.
+@pytest.mark.parametrize(
+    ("sizes", "dtype"), [([3, 1], None), ([40_000], None), ([7], "float64"), ([5], "bfloat16"), ([5], "float16")]
+)
+def test_sums_are_the_same_on_all_workers(children: list[Child], sizes: list[int], dtype: str | None) -> None:
+    found = call_all(children, sums_worker.sums, sizes, dtype, timeout_s=TIMEOUT_S)
+    expected = [sum(parts) for parts in zip(*(sums_worker.values_of(rank, sizes) for rank in range(2)), strict=True)]
+    rtol = {"bfloat16": 0.02, "float16": 0.002}.get(dtype or "", 1e-6)
+    for ours, theirs, reference in zip(*found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+        np.testing.assert_allclose(ours, reference, rtol=rtol, atol=rtol)
 
 
 @pytest.mark.slow
