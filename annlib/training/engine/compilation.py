@@ -83,7 +83,8 @@ def _choose(model: keras.Model, batch_size: int, num_steps: int) -> Compilation:
         model, keras.Model, "train_step", "test_step", "compute_loss"
     )
     loops: small_loops.LoopKind = "graph" if has_gpu() else "function" if is_small else "calls"
-    return Compilation(mode="xla", reason=f"{num_steps} steps repay XLA's compilation", loops=loops)
+    reason = f"{num_steps} steps repay XLA's compilation{', a loop of small layers is one function' * is_small}"
+    return Compilation(mode="xla", reason=reason, loops=loops)
 
 
 class Recent:
