@@ -79,7 +79,7 @@ def _choose(model: keras.Model, batch_size: int, num_steps: int) -> Compilation:
         return Compilation(
             mode="graph", reason=f"{num_steps} steps do not repay XLA's compilation, {XLA_BREAK_EVEN_STEPS} do"
         )
-    is_small = small_loops.is_small(model, batch_size) and not overrides(
+    is_small = small_loops.is_small(model, batch_size=batch_size, num_steps=num_steps) and not overrides(
         model, keras.Model, "train_step", "test_step", "compute_loss"
     )
     loops: small_loops.LoopKind = "graph" if has_gpu() else "function" if is_small else "calls"

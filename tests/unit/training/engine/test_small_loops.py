@@ -99,13 +99,19 @@ def with_a_function() -> keras.Model:
     ],
 )
 def test_which_models_are_small(make: Any, batch_size: int, expected: bool) -> None:
-    assert small_loops.is_small(make(), batch_size) is expected
+    assert small_loops.is_small(make(), batch_size=batch_size, num_steps=2500) is expected
+
+
+def test_a_deep_model_needs_many_steps() -> None:
+    model = built(*(layers.Dense(8) for _ in range(6)))
+    assert not small_loops.is_small(model, batch_size=32, num_steps=20_000)
+    assert small_loops.is_small(model, batch_size=32, num_steps=200_000)
 
 
 def test_lora_makes_a_model_no_small_one() -> None:
     model = built(layers.Dense(8), layers.Dense(1))
     model.layers[0].enable_lora(2)
-    assert not small_loops.is_small(model, 32)
+    assert not small_loops.is_small(model, batch_size=32, num_steps=2500)
 
 
 def mlp() -> keras.Model:
