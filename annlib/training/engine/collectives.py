@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,9 @@ from annlib.training.engine.compilation import has_gpu
 # 2.2 ms for four; with 128 kB 0.43 against 0.60, 2.2 against 2.7 ms.
 GATHERED_BYTES = 2**17
 
+# TensorFlow takes parts of a tensor along its first axis without a copy where they start at multiples of so many bytes.
+_ALIGNED_BYTES = 64
+
 
 def all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[tf.Tensor]:
     """Sums each value over the replicas, all of them in one collective of one flat tensor; in a replica's context."""
@@ -23,10 +27,23 @@ def all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[t
         return []
     if dtype is None:
         dtype = tf.float64 if any(value.dtype == tf.float64 for value in values) else tf.float32
-    flat = tf.concat([tf.reshape(tf.cast(value, dtype), [-1]) for value in values], axis=0)
-    flat = _sum(flat)
-    parts = tf.split(flat, [int(np.prod(value.shape)) for value in values])
-    return [tf.cast(tf.reshape(part, value.shape), value.dtype) for part, value in zip(parts, values, strict=True)]
+    width = _ALIGNED_BYTES // dtype.size
+    sizes = [int(np.prod(value.shape)) for value in values]
+    num_lines = [math.ceil(size / width) for size in sizes]
+    flat = tf.concat(
+        [_padded(tf.cast(value, dtype), lines * width) for value, lines in zip(values, num_lines, strict=True)], axis=0
+    )
+    parts = tf.split(tf.reshape(_sum(flat), [-1, width]), num_lines)
+    return [
+        tf.cast(tf.reshape(tf.reshape(part, [-1])[:size], value.shape), value.dtype)
+        for part, size, value in zip(parts, sizes, values, strict=True)
+    ]
+
+
+def _padded(value: tf.Tensor, size: int) -> tf.Tensor:
+    """Returns the value as a vector of so many elements, zeros at its end."""
+    flat = tf.reshape(value, [-1])
+    return flat if flat.shape[0] == size else tf.pad(flat, [[0, size - flat.shape[0]]])
 
 
 def _sum(flat: tf.Tensor) -> tf.Tensor:
