@@ -135,7 +135,7 @@ class Compiled:
         def call(*values: Any) -> tf.Tensor:
             nonlocal function, has_run
             try:
-                with contextlib.nullcontext() if has_run else small_loops.compiling():
+                with small_loops.compiling(self._loops) if not has_run else contextlib.nullcontext():
                     result = function(*values)
             except tf.errors.OpError as error:
                 if has_run or self._mode == "graph":

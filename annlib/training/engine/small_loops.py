@@ -102,14 +102,14 @@ def goes_on(index: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
 
 
 @contextlib.contextmanager
-def compiling() -> Iterator[None]:
-    """Lets XLA compile loops as one function; it has to surround the first compilation of the process.
+def compiling(kind: LoopKind) -> Iterator[None]:
+    """Lets XLA compile loops as one function on the CPU; it has to surround the first compilation of the process.
 
-    XLA reads its options then and never again. They are taken back, for other processes that start later may have
-    another XLA, which ends at options that it does not know. Options of the user's stay as they are.
+    XLA reads its options then and never again. They are taken back, so that processes which start later get what the
+    user has set. Extra options of the user's stay as they are.
     """
     before = os.environ.get(_FLAGS)
-    if before is not None and _EXTRA_OPTIONS in before:
+    if kind == "graph" or (before is not None and _EXTRA_OPTIONS in before):
         yield
         return
     os.environ[_FLAGS] = f"{before or ''} {_OPTION}".strip()
@@ -158,7 +158,7 @@ def _multiply(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
 
 
 def _outer(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """Returns the transpose of left @ right."""
+    """Returns the product of the transpose of left and of right."""
     if right.shape[1] % _VECTOR == 0:
         return tf.matmul(left, right, transpose_a=True)
     if left.shape[1] % _VECTOR == 0:
