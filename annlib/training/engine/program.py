@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import keras
 import tensorflow as tf
 
+from annlib.training.engine import small_loops
 from annlib.training.engine.arrays import Tensors, as_keras, map_tensors, num_rows, types_of_rows
 from annlib.training.engine.compilation import (
     Compilation,
@@ -154,8 +155,12 @@ class TrainingProgram:
             return epoch + 1, table.write(epoch, run(epoch, begins | (epoch > 0)))
 
         table = tf.TensorArray(tf.float64, size=self.max_epochs)
+
+        def goes_on(epoch: tf.Tensor, _: tf.TensorArray) -> tf.Tensor:
+            return small_loops.goes_on(epoch, num_epochs)
+
         start = (tf.constant(0), table)
-        _, table = tf.while_loop(lambda epoch, _: epoch < num_epochs, run_one_of_several, start, parallel_iterations=1)
+        _, table = tf.while_loop(goes_on, run_one_of_several, start, parallel_iterations=1)
         return table.stack()
 
     def _validate(self, validation: Data, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:

@@ -94,7 +94,7 @@ def tracing(kind: LoopKind) -> Iterator[None]:
 
 
 def goes_on(index: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-    """Returns the condition of a loop over steps: index < end."""
+    """Returns the condition of a loop over steps or epochs: index < end."""
     if _kind.get() == "calls":
         # XLA does not compile a loop that sorts as one function.
         return gen_xla_ops.xla_sort(tf.stack([end, index]))[0] < end

@@ -155,13 +155,17 @@ PROGRAM = """
 import sys, keras, numpy as np, annlib
 model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(int(sys.argv[1]), "relu"), keras.layers.Dense(1)])
 model.compile("sgd", "mse")
-annlib.fit(model, np.ones((96, 8)), np.ones(96), epochs=1000, verbose=0)
+rows = int(sys.argv[2])
+annlib.fit(model, np.ones((rows, 8)), np.ones(rows), epochs=3000, verbose=0)
 """
 
 
-@pytest.mark.parametrize(("neurons", "calls"), [(32, True), (33, False)])
-def test_xla_compiles_the_loop_of_a_small_model_as_one_function(tmp_path: Path, neurons: int, calls: bool) -> None:
+# With fewer rows than a batch there is a loop over epochs alone.
+@pytest.mark.parametrize(("neurons", "rows", "calls"), [(32, 96, True), (33, 96, False), (33, 20, False)])
+def test_xla_compiles_the_loop_of_a_small_model_as_one_function(
+    tmp_path: Path, neurons: int, rows: int, calls: bool
+) -> None:
     environment = {**os.environ, "XLA_FLAGS": f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"}
-    subprocess.run([sys.executable, "-c", PROGRAM, str(neurons)], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", PROGRAM, str(neurons), str(rows)], check=True, env=environment)
     (training,) = tmp_path.glob("*run_epochs*.cpu_after_optimizations.txt")
     assert ('xla_cpu_small_call="true"' in training.read_text()) is calls
