@@ -64,7 +64,7 @@ def _gather(strategy: tf.distribute.MultiWorkerMirroredStrategy, flat: tf.Tensor
     # for another shape or kind.
     first = 2**30 + 2**20 * _number_of(strategy)
     return collective_ops.all_gather_v2(
-        tf.identity(flat)[tf.newaxis],
+        flat[tf.newaxis],
         launcher._group_size,
         launcher._group_key,
         first + launcher._next_instance_key(),

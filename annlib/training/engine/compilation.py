@@ -56,7 +56,7 @@ def choose_compilation(model: keras.Model, *, batch_size: int, num_steps: int) -
         num_steps: steps that the caller expects to run in all.
 
     Returns:
-        The mode and its reason; the decision is logged.
+        The mode, its reason and the kind of the loops; the decision is logged.
     """
     choice = _choose(model, batch_size, num_steps)
     logger.info("%s: steps run as %s (%s)", model.name, choice.mode, choice.reason)
@@ -79,12 +79,19 @@ def _choose(model: keras.Model, batch_size: int, num_steps: int) -> Compilation:
         return Compilation(
             mode="graph", reason=f"{num_steps} steps do not repay XLA's compilation, {XLA_BREAK_EVEN_STEPS} do"
         )
-    is_small = small_loops.is_small(model, batch_size=batch_size, num_steps=num_steps) and not overrides(
-        model, keras.Model, "train_step", "test_step", "compute_loss"
-    )
-    loops: small_loops.LoopKind = "graph" if has_gpu() else "function" if is_small else "calls"
-    reason = f"{num_steps} steps repay XLA's compilation{', a loop of small layers is one function' * is_small}"
+    loops = _kind_of_loops(model, batch_size, num_steps)
+    reason = f"{num_steps} steps repay XLA's compilation"
+    if loops == "function":
+        reason += ", a loop of small layers is one function"
     return Compilation(mode="xla", reason=reason, loops=loops)
+
+
+def _kind_of_loops(model: keras.Model, batch_size: int, num_steps: int) -> small_loops.LoopKind:
+    if has_gpu():
+        return "graph"
+    if overrides(model, keras.Model, "train_step", "test_step", "compute_loss"):
+        return "calls"
+    return "function" if small_loops.is_small(model, batch_size=batch_size, num_steps=num_steps) else "calls"
 
 
 class Recent:
@@ -135,7 +142,7 @@ class Compiled:
         def call(*values: Any) -> tf.Tensor:
             nonlocal function, has_run
             try:
-                with small_loops.compiling(self._loops) if not has_run else contextlib.nullcontext():
+                with contextlib.nullcontext() if has_run else small_loops.compiling(self._loops):
                     result = function(*values)
             except tf.errors.OpError as error:
                 if has_run or self._mode == "graph":

@@ -275,7 +275,7 @@ def training_program(
 ) -> TrainingProgram:
     """Returns the program of these arguments, the one of an earlier call where there is one."""
     compilation = choose_compilation(model, batch_size=batch_size, num_steps=num_steps)
-    key = ("train", batch_size, validation_batch_size, max_epochs, compilation.mode, options)
+    key = ("train", batch_size, validation_batch_size, max_epochs, compilation.mode, compilation.loops, options)
     program: TrainingProgram = cached(
         model,
         key,
@@ -294,7 +294,7 @@ def training_program(
 def evaluation_program(model: keras.Model, batch_size: int, *, num_steps: int) -> EvaluationProgram:
     """Returns the program of these arguments, the one of an earlier call where there is one."""
     compilation = choose_compilation(model, batch_size=batch_size, num_steps=num_steps)
-    key = ("evaluate", batch_size, compilation.mode)
+    key = ("evaluate", batch_size, compilation.mode, compilation.loops)
     program: EvaluationProgram = cached(
         model, key, lambda: EvaluationProgram(model, batch_size, compilation=compilation)
     )

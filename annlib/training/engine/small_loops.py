@@ -20,7 +20,7 @@ from keras.src.models.functional import Functional
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
 
 # Of what is summed in an unrolled loop: features or neurons, or the rows of a batch.
-MAX_DIMENSION = 32
+_MAX_DIMENSION = 32
 # Compiling six dense layers as one function takes 0.6 s longer, twenty 4.4 s; 30,000 and 90,000 steps gain that back.
 _MAX_LAYERS, _MANY_STEPS = 4, 100_000
 # float32 values of a vector register of AVX2, which XLA prefers where there is AVX-512, too.
@@ -46,7 +46,8 @@ _PLAIN_LAYERS = (
     keras.layers.Rescaling,
 )
 
-# What becomes of the loops of the graph that is being traced: part of a plain graph, one function each, or calls.
+# What becomes of the loops of the graph that is being traced: what TensorFlow makes of them, a function each, or calls
+# of each operation.
 LoopKind = Literal["graph", "function", "calls"]
 _kind: contextvars.ContextVar[LoopKind] = contextvars.ContextVar("kind of the loops", default="graph")
 
@@ -59,7 +60,7 @@ def is_small(model: keras.Model, *, batch_size: int, num_steps: int) -> bool:
         batch_size: rows of a batch of the training.
         num_steps: steps to run in all.
     """
-    if batch_size > MAX_DIMENSION or not _is_small_model(model):
+    if batch_size > _MAX_DIMENSION or not _is_small_model(model):
         return False
     num_layers = sum(isinstance(layer, keras.layers.Dense) for layer in model._flatten_layers())
     return num_layers <= _MAX_LAYERS or num_steps >= _MANY_STEPS
@@ -77,7 +78,7 @@ def _is_small_dense(layer: keras.layers.Layer) -> bool:
     return (
         type(layer) is keras.layers.Dense
         and len(layer.input.shape) == 2
-        and (layer.units == 1 or max(layer.kernel.shape) <= MAX_DIMENSION)
+        and (layer.units == 1 or max(layer.kernel.shape) <= _MAX_DIMENSION)
         and layer.dtype_policy.name == "float32"
         and not layer.lora_enabled
     )
