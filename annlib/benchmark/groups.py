@@ -44,13 +44,14 @@ def measure_scaling(*, rounds: int, data_dir: Path | None = None) -> Scaling:
 
     cores = sorted(os.sched_getaffinity(0))
     steps: dict[Setting, dict[str, list[float]]] = {}
-    all_reduces: dict[tuple[int, int], list[float]] = {}
+    all_reduces: dict[tuple[str, int, int], list[float]] = {}
     with contextlib.ExitStack() as stack:
-        groups = {count: stack.enter_context(_group(count, cores)) for count in WORLD_SIZES}
-        for count, children in groups.items():
-            call_all(children, worker.join, timeout_s=TIMEOUT_S)
+        groups = {pair: stack.enter_context(_group(pair[1], cores)) for pair in itertools.product(SIDES, WORLD_SIZES)}
+        for (side, _), children in groups.items():
+            call_all(children, worker.join, side, timeout_s=TIMEOUT_S)
+        for count in WORLD_SIZES:
             if count > 1:
-                all_reduces |= _measure_all_reduces(children, rounds)
+                all_reduces |= _measure_all_reduces({side: groups[side, count] for side in SIDES}, rounds)
         for model in MODELS:
             steps |= _measure_steps(model, groups, rounds)
     return Scaling(
@@ -61,7 +62,9 @@ def measure_scaling(*, rounds: int, data_dir: Path | None = None) -> Scaling:
     )
 
 
-def _measure_steps(model: str, groups: Mapping[int, list[Child]], rounds: int) -> dict[Setting, dict[str, list[float]]]:
+def _measure_steps(
+    model: str, groups: Mapping[tuple[str, int], list[Child]], rounds: int
+) -> dict[Setting, dict[str, list[float]]]:
     from annlib.benchmark import worker
 
     run = {"annlib": worker.annlib_step_s, "bare": worker.bare_step_s}
@@ -71,29 +74,32 @@ def _measure_steps(model: str, groups: Mapping[int, list[Child]], rounds: int) -
     found: dict[Setting, dict[str, list[float]]] = {s: {side: [] for side in SIDES} for s in settings}
     # The first round traces.
     for number, setting, side in itertools.product(range(-1, rounds), settings, SIDES):
-        children = groups[setting.num_workers]
+        children = groups[side, setting.num_workers]
         seconds = max(call_all(children, run[side], hidden, setting.rows, num_steps, timeout_s=TIMEOUT_S))
         if number >= 0:
             found[setting][side].append(seconds)
     return found
 
 
-def _measure_all_reduces(children: list[Child], rounds: int) -> dict[tuple[int, int], list[float]]:
+def _measure_all_reduces(groups: Mapping[str, list[Child]], rounds: int) -> dict[tuple[str, int, int], list[float]]:
+    """Times the bare all-reduces of the workers of each side."""
     from annlib.benchmark import worker
 
-    def seconds(size: int, count: int) -> float:
+    def seconds(side: str, size: int, count: int) -> float:
         # The slowest worker is the one that counts.
-        found: list[float] = call_all(children, worker.all_reduce_s, size // 4, count, timeout_s=TIMEOUT_S)
+        found: list[float] = call_all(groups[side], worker.all_reduce_s, size // 4, count, timeout_s=TIMEOUT_S)
         return max(found)
 
     sizes = sorted({*ALL_REDUCE_BYTES, *(gradient_bytes(model) for model in MODELS)})
     counts = {}
-    for size in sizes:
-        seconds(size, 1)
-        counts[size] = max(2, round(ALL_REDUCE_MEASURE_S / seconds(size, 2)))
-    found: dict[tuple[int, int], list[float]] = {(len(children), size): [] for size in sizes}
-    for _, size in itertools.product(range(rounds), sizes):
-        found[len(children), size].append(seconds(size, counts[size]))
+    for side, size in itertools.product(groups, sizes):
+        seconds(side, size, 1)
+        counts[side, size] = max(2, round(ALL_REDUCE_MEASURE_S / seconds(side, size, 2)))
+    found: dict[tuple[str, int, int], list[float]] = {
+        (side, len(children), size): [] for (side, children), size in itertools.product(groups.items(), sizes)
+    }
+    for _, size, side in itertools.product(range(rounds), sizes, groups):
+        found[side, len(groups[side]), size].append(seconds(side, size, counts[side, size]))
     return found
 
 

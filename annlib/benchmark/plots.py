@@ -89,12 +89,15 @@ def _draw_steps(axes: "Axes", scaling: Scaling, model: str) -> None:
 
 def _draw_all_reduces(axes: "Axes", scaling: Scaling) -> None:
     for count, colour in zip((c for c in WORLD_SIZES if c > 1), COLOURS, strict=False):
-        sizes = sorted(size for workers, size in scaling.all_reduces if workers == count)
-        link = scaling.link(count)
-        measured = [1e3 * scaling.all_reduce_s(count, size) for size in sizes]
+        sizes = sorted(size for *key, size in scaling.all_reduces if key == ["annlib", count])
+        link = scaling.link("annlib", count)
+        measured, bare = (
+            [1e3 * scaling.all_reduce_s(side, count, size) for size in sizes] for side in ("annlib", "bare")
+        )
         fitted = [1e3 * link.all_reduce_s(size, count) for size in sizes]
-        axes.plot(sizes, measured, "o", color=colour, label=f"{count} workers, measured")
-        axes.plot(sizes, fitted, color=colour, label=f"{count} workers, fitted")
+        axes.plot(sizes, measured, "o", color=colour, label=f"{count} workers, annlib's strategy")
+        axes.plot(sizes, bare, "x", color=colour, label=f"{count} workers, TensorFlow's as it comes")
+        axes.plot(sizes, fitted, color=colour, label=f"{count} workers, annlib's, fitted")
     axes.set(title="Bare all-reduce", xlabel="bytes", ylabel="ms", xscale="log", yscale="log")
     axes.legend(fontsize=8)
 

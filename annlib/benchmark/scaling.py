@@ -51,32 +51,33 @@ class Scaling:
     Args:
         num_cores: cores that the workers shared.
         steps: of a step by setting and side, "annlib" or "bare".
-        all_reduces: of a bare all-reduce by (number of workers, bytes).
+        all_reduces: of a bare all-reduce by (side, number of workers, bytes): "annlib", under annlib's strategy, whose
+            servers pass larger pieces, and "bare", under TensorFlow's as it comes.
         peak_memory_bytes: sums over `MEMORY_PROCESSES`: "annlib", workers of one strategy, and "keras", each alone.
     """
 
     num_cores: int
     steps: dict[Setting, dict[str, list[float]]]
-    all_reduces: dict[tuple[int, int], list[float]]
+    all_reduces: dict[tuple[str, int, int], list[float]]
     peak_memory_bytes: dict[str, int]
 
     def step_s(self, side: str, setting: Setting) -> float:
         """Returns the median time of a step."""
         return statistics.median(self.steps[setting][side])
 
-    def all_reduce_s(self, num_workers: int, num_bytes: int) -> float:
+    def all_reduce_s(self, side: str, num_workers: int, num_bytes: int) -> float:
         """Returns the median time of a bare all-reduce."""
-        return statistics.median(self.all_reduces[num_workers, num_bytes])
+        return statistics.median(self.all_reduces[side, num_workers, num_bytes])
 
     def compute(self, side: str, model: str) -> Compute:
         """Returns what a step costs one worker that has a core of its own."""
         settings = [setting for setting in self.steps if (setting.model, setting.num_workers) == (model, 1)]
         return fit_compute([s.rows for s in settings], [self.step_s(side, s) for s in settings])
 
-    def link(self, num_workers: int) -> Link:
+    def link(self, side: str, num_workers: int) -> Link:
         """Returns latency and bandwidth of the all-reduces of so many workers here."""
-        sizes = [num_bytes for count, num_bytes in self.all_reduces if count == num_workers]
-        return fit_link(sizes, [self.all_reduce_s(num_workers, size) for size in sizes], num_workers)
+        sizes = [num_bytes for *key, num_bytes in self.all_reduces if key == [side, num_workers]]
+        return fit_link(sizes, [self.all_reduce_s(side, num_workers, size) for size in sizes], num_workers)
 
     def predicted_s(self, side: str, setting: Setting, *, link_of: int = 2) -> float:
         """Returns what the model of scaling predicts for a step: computing, then the ring all-reduce.
@@ -92,7 +93,7 @@ class Scaling:
         computing = crowding * self.compute(side, setting.model).step_s(setting.rows / setting.num_workers)
         if setting.num_workers == 1:
             return computing
-        return computing + self.link(link_of).all_reduce_s(gradient_bytes(setting.model), setting.num_workers)
+        return computing + self.link(side, link_of).all_reduce_s(gradient_bytes(setting.model), setting.num_workers)
 
     def projected_s(self, model: str, num_workers: int, rows: int, link: Link) -> float:
         """Returns a step's time on so many workers, each with a core like these, connected by `link`."""
@@ -113,7 +114,7 @@ class Scaling:
 
     def networks(self) -> dict[str, tuple[Link, Link]]:
         """Returns (the network alone, the network behind the collectives' own cost as measured here) by name."""
-        return {name: (network, network.after(self.link(2))) for name, network in NETWORKS.items()}
+        return {name: (network, network.after(self.link("annlib", 2))) for name, network in NETWORKS.items()}
 
 
 def gradient_bytes(model: str) -> int:
@@ -134,7 +135,7 @@ def strong(model: str) -> list[Setting]:
 
 def figures(scaling: Scaling) -> dict[str, Any]:
     """Returns what was measured, and what follows from it, as JSON takes it."""
-    links = {count: scaling.link(count) for count in WORLD_SIZES if count > 1}
+    links = {side: {count: scaling.link(side, count) for count in WORLD_SIZES if count > 1} for side in SIDES}
     return {
         "num_cores": scaling.num_cores,
         "steps": [
@@ -143,9 +144,9 @@ def figures(scaling: Scaling) -> dict[str, Any]:
             for setting, found in scaling.steps.items()
         ],
         "all_reduces": [
-            {"num_workers": count, "bytes": size, "seconds": seconds}
-            for (count, size), seconds in scaling.all_reduces.items()
+            {"side": side, "num_workers": count, "bytes": size, "seconds": seconds}
+            for (side, count, size), seconds in scaling.all_reduces.items()
         ],
-        "links": {count: dataclasses.asdict(link) for count, link in links.items()},
+        "links": {side: {n: dataclasses.asdict(link) for n, link in found.items()} for side, found in links.items()},
         "peak_memory_bytes": scaling.peak_memory_bytes,
     }

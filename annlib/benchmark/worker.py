@@ -26,15 +26,25 @@ LEARNING_RATE = 0.01
 MEMORY_BATCH_SIZE = 512
 
 
-@functools.cache
-def strategy() -> tf.distribute.Strategy:
-    """Returns this process' strategy; the first call waits for the other workers."""
-    return multi_worker_strategy(has_gpu=False)
+_strategies: list[tf.distribute.Strategy] = []
 
 
-def join() -> int:
-    """Waits until all workers are there; returns how many."""
+def join(side: str) -> int:
+    """Waits until all workers are there; returns how many.
+
+    Args:
+        side: "annlib" trains under annlib's own strategy, "bare" under TensorFlow's as it comes.
+    """
+    is_annlib = side == "annlib"
+    _strategies[:] = [
+        multi_worker_strategy(has_gpu=False) if is_annlib else tf.distribute.MultiWorkerMirroredStrategy()
+    ]
     return int(strategy().num_replicas_in_sync)
+
+
+def strategy() -> tf.distribute.Strategy:
+    """Returns this process' strategy."""
+    return _strategies[0]
 
 
 @functools.cache

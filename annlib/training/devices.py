@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from annlib.training.loopback import is_on_loopback, keep_servers_to_loopback
+from annlib.training.messages import prepare_messages
 
 
 def prepare_gpus(*, given: bool) -> bool:
@@ -33,6 +34,8 @@ def multi_worker_strategy(*, has_gpu: bool) -> tf.distribute.MultiWorkerMirrored
     """
     kinds = tf.distribute.experimental.CommunicationImplementation
     options = tf.distribute.experimental.CommunicationOptions(implementation=kinds.NCCL if has_gpu else kinds.AUTO)
+    if not has_gpu:
+        prepare_messages()
     strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
     if is_on_loopback():
         keep_servers_to_loopback()

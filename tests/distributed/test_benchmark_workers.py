@@ -23,7 +23,7 @@ WEIGHTS = f"[variable.numpy() for variable in worker._bare_variables({HIDDEN})]"
 def children() -> Iterator[list[Child]]:
     with groups._group(2, sorted(os.sched_getaffinity(0))) as children:
         # TensorFlow wants to know the other workers before anything else.
-        assert evaluate(children, "worker.join()") == [2, 2]
+        assert evaluate(children, "worker.join('annlib')") == [2, 2]
         yield children
 
 
@@ -65,9 +65,18 @@ def test_an_all_reduce_takes_its_time(children: list[Child]) -> None:
     assert all(seconds > 0 for seconds in evaluate(children, "worker.all_reduce_s(256, 3)"))
 
 
-# Gathered, by the ring, gathered in another shape under the numbers of the first, and in types that are not gathered.
+# Gathered, by the ring, gathered in another shape under the numbers of the first, in types that are not gathered, and
+# two by themselves between two others.
 @pytest.mark.parametrize(
-    ("sizes", "dtype"), [([3, 1], None), ([40_000], None), ([7], "float64"), ([5], "bfloat16"), ([5], "float16")]
+    ("sizes", "dtype"),
+    [
+        ([3, 1], None),
+        ([140_000], None),
+        ([7], "float64"),
+        ([5], "bfloat16"),
+        ([5], "float16"),
+        ([3, 1_048_576, 5, 1_048_577], None),
+    ],
 )
 def test_sums_are_the_same_on_all_workers(children: list[Child], sizes: list[int], dtype: str | None) -> None:
     found = call_all(children, sums_worker.sums, sizes, dtype, timeout_s=TIMEOUT_S)
@@ -76,6 +85,21 @@ def test_sums_are_the_same_on_all_workers(children: list[Child], sizes: list[int
     for ours, theirs, reference in zip(*found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
         np.testing.assert_allclose(ours, reference, rtol=rtol, atol=rtol)
+
+
+def test_large_values_go_by_themselves_as_soon_as_they_are_there(children: list[Child]) -> None:
+    found, same = call_all(
+        children, sums_worker.collectives, [2_000_000, 16, 1_048_576, 32, 200_000], timeout_s=TIMEOUT_S
+    )
+    assert found == same
+    assert found == [("CollectiveReduceV2", size) for size in (1_048_576, 2_000_000, 200_048)]
+    # Few enough to be gathered.
+    found, _ = call_all(children, sums_worker.collectives, [100_000, 16], timeout_s=TIMEOUT_S)
+    assert found == [("CollectiveGatherV2", 100_016)]
+
+
+def test_messages_have_large_pieces(children: list[Child]) -> None:
+    assert call_all(children, sums_worker.piece_bytes, timeout_s=TIMEOUT_S) == [2**14, 2**14]
 
 
 @pytest.mark.slow
@@ -90,7 +114,7 @@ def test_everything_is_measured_for_every_setting(monkeypatch: pytest.MonkeyPatc
     scaling = groups.measure_scaling(rounds=2)
     name = "784-300-100-10"
     assert set(scaling.steps) == {Setting(name, *pair) for pair in ((1, 8), (1, 32), (2, 32), (2, 64))}
-    assert set(scaling.all_reduces) == {(2, 1024), (2, 4 * 266_610)}
+    assert set(scaling.all_reduces) == {(side, 2, n) for side in ("annlib", "bare") for n in (1024, 4 * 266_610)}
     times = [t for found in scaling.steps.values() for side in found.values() for t in side]
     assert len(times) == 4 * 2 * 2
     assert min(times) > 0

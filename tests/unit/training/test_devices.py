@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from annlib.training import devices
 from annlib.training.devices import multi_worker_strategy, prepare_gpus
 
 
@@ -37,5 +38,8 @@ def test_gradients_go_by_nccl_where_there_are_gpus(
 ) -> None:
     made = []
     monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda **options: made.append(options))
+    prepared = []
+    monkeypatch.setattr(devices, "prepare_messages", lambda: prepared.append("messages"))
     multi_worker_strategy(has_gpu=has_gpu)
+    assert prepared == ([] if has_gpu else ["messages"])
     assert [options["communication_options"].implementation.value for options in made] == [expected]
