@@ -108,6 +108,7 @@ def _measure_memory(cores: list[int], data_dir: Path | None) -> dict[str, int]:
     from annlib.benchmark import worker
 
     with _group(MEMORY_PROCESSES, cores) as children:
+        call_all(children, worker.join, "annlib", timeout_s=TIMEOUT_S)
         annlib = sum(call_all(children, worker.peak_memory_of_annlib, data_dir, timeout_s=TIMEOUT_S))
     with _group(MEMORY_PROCESSES, cores) as children:
         keras = sum(call_all(children, worker.peak_memory_of_keras, data_dir, timeout_s=TIMEOUT_S))
