@@ -68,11 +68,11 @@ class _Actor:
         os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
         collect_seldom()
         import pyarrow
-        import tensorflow as tf
+
+        from annlib.training.devices import use_threads
 
         # As many actors as CPUs: threads of one would take the CPU of another.
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        use_threads(1)
         pyarrow.set_cpu_count(1)
         self._error = ""
         try:

@@ -1,9 +1,19 @@
-"""The GPUs of this process, which TensorFlow would otherwise take whole, and its servers, which others would reach."""
+"""What TensorFlow takes of a machine: threads, the GPUs, which it would take whole, and servers, which others reach."""
 
 import tensorflow as tf
 
 from annlib.training.loopback import is_on_loopback, keep_servers_to_loopback
 from annlib.training.messages import prepare_messages
+
+
+def use_threads(count: int) -> None:
+    """Sets the number of threads, of an operation and for operations, before TensorFlow's first operation.
+
+    Those for operations are as many as the machine has cores, otherwise: two workers of one CPU each on two cores train
+    Fashion-MNIST's classifier 5 to 8 % slower with them.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
 def prepare_gpus(*, given: bool) -> bool:

@@ -156,11 +156,9 @@ class TrialWorker(tune.Trainable):  # type: ignore[misc]  # Ray has no types
 
 def _prepare_tensorflow(*, cpus: int, use_gpu: bool) -> None:
     compilation_cache.enable()
-    import tensorflow as tf
+    from annlib.training.devices import prepare_gpus, use_threads
 
-    from annlib.training.devices import prepare_gpus
-
-    tf.config.threading.set_intra_op_parallelism_threads(cpus)
+    use_threads(cpus)
     prepare_gpus(given=use_gpu)
 
 

@@ -98,14 +98,12 @@ def train_loop(arguments: dict[str, Any]) -> None:
 def _train(
     config: RunConfig, storage: RunStorage, workload: Workload, mailbox: Mailbox, attempt: int
 ) -> dict[str, Any]:
-    import tensorflow as tf
-
-    from annlib.training.devices import multi_worker_strategy, prepare_gpus
+    from annlib.training.devices import multi_worker_strategy, prepare_gpus, use_threads
     from annlib.training.worker import train_worker
 
     place = ray.train.get_context()
     rank, world_size = place.get_world_rank(), place.get_world_size()
-    tf.config.threading.set_intra_op_parallelism_threads(config.cpus_per_worker)
+    use_threads(config.cpus_per_worker)
     has_gpu = prepare_gpus(given=config.use_gpu)
     meet(mailbox, attempt, rank, world_size, timeout_s=max(config.start_timeout_s, config.storage_timeout_s))
     context = WorkerContext(

@@ -1,10 +1,19 @@
+import functools
 from typing import Any
 
 import pytest
 import tensorflow as tf
 
 from annlib.training import devices
-from annlib.training.devices import multi_worker_strategy, prepare_gpus
+from annlib.training.devices import multi_worker_strategy, prepare_gpus, use_threads
+
+
+def test_threads_are_those_of_the_cpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: dict[str, int] = {}
+    for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
+        monkeypatch.setattr(tf.config.threading, name, functools.partial(counts.__setitem__, name))
+    use_threads(3)
+    assert counts == {"set_intra_op_parallelism_threads": 3, "set_inter_op_parallelism_threads": 3}
 
 
 @pytest.fixture
