@@ -6,14 +6,15 @@ from annlib.training.loopback import is_on_loopback, keep_servers_to_loopback
 from annlib.training.messages import prepare_messages
 
 
-def use_threads(count: int) -> None:
+def use_threads(count: int, *, use_gpu: bool = False) -> None:
     """Sets the number of threads, of an operation and for operations, before TensorFlow's first operation.
 
     Those for operations are as many as the machine has cores, otherwise: two workers of one CPU each on two cores train
-    Fashion-MNIST's classifier 5 to 8 % slower with them.
+    Fashion-MNIST's classifier 5 to 8 % slower with them. Operations on GPUs keep them: they wait for the GPU.
     """
     tf.config.threading.set_intra_op_parallelism_threads(count)
-    tf.config.threading.set_inter_op_parallelism_threads(count)
+    if not use_gpu:
+        tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
 def prepare_gpus(*, given: bool) -> bool:

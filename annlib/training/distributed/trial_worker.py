@@ -158,7 +158,7 @@ def _prepare_tensorflow(*, cpus: int, use_gpu: bool) -> None:
     compilation_cache.enable()
     from annlib.training.devices import prepare_gpus, use_threads
 
-    use_threads(cpus)
+    use_threads(cpus, use_gpu=use_gpu)
     prepare_gpus(given=use_gpu)
 
 

@@ -103,7 +103,7 @@ def _train(
 
     place = ray.train.get_context()
     rank, world_size = place.get_world_rank(), place.get_world_size()
-    use_threads(config.cpus_per_worker)
+    use_threads(config.cpus_per_worker, use_gpu=config.use_gpu)
     has_gpu = prepare_gpus(given=config.use_gpu)
     meet(mailbox, attempt, rank, world_size, timeout_s=max(config.start_timeout_s, config.storage_timeout_s))
     context = WorkerContext(

@@ -8,12 +8,14 @@ from annlib.training import devices
 from annlib.training.devices import multi_worker_strategy, prepare_gpus, use_threads
 
 
-def test_threads_are_those_of_the_cpus_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("use_gpu", [False, True])
+def test_threads_are_those_of_the_cpus_alone(monkeypatch: pytest.MonkeyPatch, use_gpu: bool) -> None:
     counts: dict[str, int] = {}
     for name in ("set_intra_op_parallelism_threads", "set_inter_op_parallelism_threads"):
         monkeypatch.setattr(tf.config.threading, name, functools.partial(counts.__setitem__, name))
-    use_threads(3)
-    assert counts == {"set_intra_op_parallelism_threads": 3, "set_inter_op_parallelism_threads": 3}
+    use_threads(3, use_gpu=use_gpu)
+    of_operations = {} if use_gpu else {"set_inter_op_parallelism_threads": 3}
+    assert counts == {"set_intra_op_parallelism_threads": 3, **of_operations}
 
 
 @pytest.fixture
