@@ -25,9 +25,9 @@ def test_pieces_are_set_beside_what_was_set(settings: SimpleNamespace, monkeypat
     assert settings._config.experimental.recv_buf_max_chunk == 2**14
 
 
-def test_memory_is_kept_up_to_a_gigabyte(settings: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_tensors_is_kept(settings: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
     options: dict[int, int] = {}
     monkeypatch.setattr(ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=options.__setitem__))
     messages.prepare_messages()
     # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h.
-    assert options == {-3: 2**30, -1: 2**30}
+    assert options == {-3: 2**27, -1: 2**29}
