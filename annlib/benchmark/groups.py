@@ -53,7 +53,9 @@ def measure_scaling(*, rounds: int, data_dir: Path | None = None) -> Scaling:
             if count > 1:
                 all_reduces |= _measure_all_reduces({side: groups[side, count] for side in SIDES}, rounds)
         for model in MODELS:
-            steps |= _measure_steps(model, groups, rounds)
+            of_model, all_reduces_of_model = _measure_steps(model, groups, rounds)
+            steps |= of_model
+            all_reduces |= all_reduces_of_model
     return Scaling(
         num_cores=len(cores),
         steps=steps,
@@ -64,21 +66,30 @@ def measure_scaling(*, rounds: int, data_dir: Path | None = None) -> Scaling:
 
 def _measure_steps(
     model: str, groups: Mapping[tuple[str, int], list[Child]], rounds: int
-) -> dict[Setting, dict[str, list[float]]]:
+) -> tuple[dict[Setting, dict[str, list[float]]], dict[tuple[str, int, int], list[float]]]:
+    """Times the steps and, in turn with them, the bare all-reduces of as many bytes."""
     from annlib.benchmark import worker
 
     run = {"annlib": worker.annlib_step_s, "bare": worker.bare_step_s}
     hidden, num_steps = MODELS[model]
     alone = [Setting(model, 1, rows) for rows in COMPUTE_ROWS]
     settings = sorted({*weak(model), *strong(model), *alone})
+    size = gradient_bytes(model)
     found: dict[Setting, dict[str, list[float]]] = {s: {side: [] for side in SIDES} for s in settings}
-    # The first round traces.
-    for number, setting, side in itertools.product(range(-1, rounds), settings, SIDES):
-        children = groups[side, setting.num_workers]
-        seconds = max(call_all(children, run[side], hidden, setting.rows, num_steps, timeout_s=TIMEOUT_S))
-        if number >= 0:
-            found[setting][side].append(seconds)
-    return found
+    all_reduces: dict[tuple[str, int, int], list[float]] = {(*pair, size): [] for pair in groups if pair[1] > 1}
+    # The first round traces. The slowest worker is the one that counts.
+    for number in range(-1, rounds):
+        for setting, side in itertools.product(settings, SIDES):
+            children = groups[side, setting.num_workers]
+            seconds = max(call_all(children, run[side], hidden, setting.rows, num_steps, timeout_s=TIMEOUT_S))
+            if number >= 0:
+                found[setting][side].append(seconds)
+        for side, count, _ in all_reduces:
+            children = groups[side, count]
+            seconds = max(call_all(children, worker.all_reduce_s, size // 4, num_steps, timeout_s=TIMEOUT_S))
+            if number >= 0:
+                all_reduces[side, count, size].append(seconds)
+    return found, all_reduces
 
 
 def _measure_all_reduces(groups: Mapping[str, list[Child]], rounds: int) -> dict[tuple[str, int, int], list[float]]:
@@ -90,15 +101,15 @@ def _measure_all_reduces(groups: Mapping[str, list[Child]], rounds: int) -> dict
         found: list[float] = call_all(groups[side], worker.all_reduce_s, size // 4, count, timeout_s=TIMEOUT_S)
         return max(found)
 
-    sizes = sorted({*ALL_REDUCE_BYTES, *(gradient_bytes(model) for model in MODELS)})
     counts = {}
-    for side, size in itertools.product(groups, sizes):
+    for side, size in itertools.product(groups, ALL_REDUCE_BYTES):
         seconds(side, size, 1)
         counts[side, size] = max(2, round(ALL_REDUCE_MEASURE_S / seconds(side, size, 2)))
     found: dict[tuple[str, int, int], list[float]] = {
-        (side, len(children), size): [] for (side, children), size in itertools.product(groups.items(), sizes)
+        (side, len(children), size): []
+        for (side, children), size in itertools.product(groups.items(), ALL_REDUCE_BYTES)
     }
-    for _, size, side in itertools.product(range(rounds), sizes, groups):
+    for _, size, side in itertools.product(range(rounds), ALL_REDUCE_BYTES, groups):
         found[side, len(groups[side]), size].append(seconds(side, size, counts[side, size]))
     return found
 
