@@ -5,8 +5,9 @@ import itertools
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from annlib.benchmark.child import Child, call_all
 from annlib.benchmark.scaling import (
@@ -77,16 +78,14 @@ def _measure_steps(
     size = gradient_bytes(model)
     found: dict[Setting, dict[str, list[float]]] = {s: {side: [] for side in SIDES} for s in settings}
     all_reduces: dict[tuple[str, int, int], list[float]] = {(*pair, size): [] for pair in groups if pair[1] > 1}
-    # The first round traces. The slowest worker is the one that counts.
+    # The first round traces.
     for number in range(-1, rounds):
         for setting, side in itertools.product(settings, SIDES):
-            children = groups[side, setting.num_workers]
-            seconds = max(call_all(children, run[side], hidden, setting.rows, num_steps, timeout_s=TIMEOUT_S))
+            seconds = _slowest_s(groups[side, setting.num_workers], run[side], hidden, setting.rows, num_steps)
             if number >= 0:
                 found[setting][side].append(seconds)
         for side, count, _ in all_reduces:
-            children = groups[side, count]
-            seconds = max(call_all(children, worker.all_reduce_s, size // 4, num_steps, timeout_s=TIMEOUT_S))
+            seconds = _slowest_s(groups[side, count], worker.all_reduce_s, size // 4, num_steps)
             if number >= 0:
                 all_reduces[side, count, size].append(seconds)
     return found, all_reduces
@@ -97,9 +96,7 @@ def _measure_all_reduces(groups: Mapping[str, list[Child]], rounds: int) -> dict
     from annlib.benchmark import worker
 
     def seconds(side: str, size: int, count: int) -> float:
-        # The slowest worker is the one that counts.
-        found: list[float] = call_all(groups[side], worker.all_reduce_s, size // 4, count, timeout_s=TIMEOUT_S)
-        return max(found)
+        return _slowest_s(groups[side], worker.all_reduce_s, size // 4, count)
 
     counts = {}
     for side, size in itertools.product(groups, ALL_REDUCE_BYTES):
@@ -112,6 +109,11 @@ def _measure_all_reduces(groups: Mapping[str, list[Child]], rounds: int) -> dict
     for _, size, side in itertools.product(range(rounds), ALL_REDUCE_BYTES, groups):
         found[side, len(groups[side]), size].append(seconds(side, size, counts[side, size]))
     return found
+
+
+def _slowest_s(children: list[Child], function: Callable[..., float], *arguments: Any) -> float:
+    """Returns the seconds of the slowest worker, which is the one that counts."""
+    return float(max(call_all(children, function, *arguments, timeout_s=TIMEOUT_S)))
 
 
 def _measure_memory(cores: list[int], data_dir: Path | None) -> dict[str, int]:

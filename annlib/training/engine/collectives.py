@@ -16,7 +16,7 @@ from annlib.training.engine.compilation import has_gpu
 # all-reduce, which passes twice as many messages one after the other: with 1 kB of each 0.26 against 0.43 ms for two
 # workers, 1.2 against 2.2 ms for four; with 512 kB 0.92 against 1.13 ms for two, with 256 kB 2.9 against 3.3 ms for
 # four, but with 384 kB 4.4 against 3.7.
-GATHERED_BYTES = 2**20
+_GATHERED_BYTES = 2**20
 
 # A value of so many bytes is summed by itself: copying it to the others takes longer than the messages it saves. Of a
 # 784-4096-4096-10 network, a step of two workers takes 272 instead of 284 ms.
@@ -73,7 +73,7 @@ def _sum(flat: tf.Tensor) -> tf.Tensor:
     """Returns the sum of a vector over the replicas, the same to the last bit on each of them."""
     context = tf.distribute.get_replica_context()
     num_replicas = context.num_replicas_in_sync
-    is_small = num_replicas * flat.shape[0] * flat.dtype.size <= GATHERED_BYTES
+    is_small = num_replicas * flat.shape[0] * flat.dtype.size <= _GATHERED_BYTES
     has_workers = isinstance(context.strategy, tf.distribute.MultiWorkerMirroredStrategy)
     if not is_small or flat.dtype not in (tf.float32, tf.float64) or not has_workers or has_gpu() or num_replicas == 1:
         return context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
