@@ -17,6 +17,8 @@ import tensorflow as tf
 
 import annlib
 from annlib.errors import ConfigError
+from annlib.training.engine import exchange
+from annlib.training.engine.factors import Factors
 
 EPOCHS = 3
 layers, optimizers = keras.layers, keras.optimizers
@@ -93,6 +95,16 @@ def masked() -> keras.Model:
     return keras.Sequential([keras.Input((6,)), Reshaped(), *steps])
 
 
+def wide() -> keras.Model:
+    """Kernels of 80 x 80 whose gradients have factors of fewer values: used twice, once and regularized, once."""
+    inputs = keras.Input((6,))
+    twice = layers.Dense(80, activation="tanh")
+    regularized = layers.Dense(80, activation="tanh", kernel_regularizer="l2")
+    x = regularized(twice(twice(layers.Dense(80, activation="tanh")(inputs))))
+    outputs = layers.Dense(3, activation="softmax")(layers.Dense(80, activation="tanh")(x))
+    return keras.Model(inputs, outputs)
+
+
 class OwnStep(keras.Model):
     def __init__(self) -> None:
         super().__init__()
@@ -130,6 +142,7 @@ CASES = {
     "embedded": Case(97, embedded, _adam),
     "embedded-accumulated": Case(97, embedded, _adam, options=annlib.StepOptions(gradient_accumulation=3)),
     "masked": Case(97, masked, _adam, sequences=True),
+    "wide": Case(97, wide, _adam),
     # Of 16 rows, two replicas have 8, three have 5 or 6; the last batch has fewer rows than micro-batches.
     "accumulated": Case(97, dense, _sgd, options=annlib.StepOptions(gradient_accumulation=3)),
     "accumulated-weights": Case(
@@ -140,6 +153,7 @@ CASES = {
 OTHER_CASES = {
     "float16": Case(103, dense, _sgd, options=annlib.StepOptions(compression="float16")),
     "bfloat16": Case(103, dense, _sgd, options=annlib.StepOptions(compression="bfloat16")),
+    "float16-wide": Case(97, wide, _adam, options=annlib.StepOptions(compression="float16")),
     "float16-embedded": Case(97, embedded, _adam, options=annlib.StepOptions(compression="float16")),
     "sync_every-embedded": Case(103, embedded, _adam, options=annlib.StepOptions(sync_every=2)),
     "sync_every-masked": Case(103, masked, _adam, sequences=True, options=annlib.StepOptions(sync_every=2)),
@@ -203,6 +217,19 @@ def error_of(make: Callable[[], keras.Model], optimizer: keras.optimizers.Optimi
     return ""
 
 
+def record_factors() -> set[tuple[int, int, int]]:
+    """Returns a set that gets (rows of the batch, inputs, outputs) of all kernels whose factors are exchanged."""
+    place, found = exchange.place, set()
+
+    def recorded(gradient: Any, own: range, size: int) -> Any:
+        if isinstance(gradient, Factors):
+            found.add((size, gradient.inputs.shape[1], gradient.upstream.shape[1]))
+        return place(gradient, own, size)
+
+    exchange.place = recorded
+    return found
+
+
 def main(out: str, kind: str, batch_size: int, names: list[str]) -> None:
     if kind == "multi":
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -212,13 +239,16 @@ def main(out: str, kind: str, batch_size: int, names: list[str]) -> None:
         tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
         rank = 0
-    found: dict[str, Any] = {"replicas": strategy.num_replicas_in_sync, "history": {}, "evaluate": {}}
+    found: dict[str, Any] = {"replicas": strategy.num_replicas_in_sync, "history": {}, "evaluate": {}, "factors": {}}
     arrays = {}
+    factors = record_factors()
     for name in names:
         case = ALL_CASES[name]
         with strategy.scope():
             model = compiled(case)
+        factors.clear()
         history = annlib.fit(model, **arguments(case, batch_size), options=case.options)
+        found["factors"][name] = sorted(factors)
         found["history"][name] = history.history
         parts = dict(zip(("x", "y", "sample_weight"), data(case), strict=False))
         found["evaluate"][name] = annlib.evaluate(model, **parts, batch_size=10, return_dict=True)

@@ -139,7 +139,7 @@ every_world = pytest.mark.parametrize(
 )
 # Each takes the processes some seconds.
 SLOW = {"adam-clipnorm", "last_batch_of_one_row", "embedded", "accumulated", "accumulated-weights"}
-SLOW |= {"bfloat16", "float16-embedded", "sync_every-embedded", "sync_every-masked", "sync_every-adam"}
+SLOW |= {"bfloat16", "float16-embedded", "float16-wide", "sync_every-embedded", "sync_every-masked", "sync_every-adam"}
 
 
 def parameters(name: str, *others: Any) -> Any:
@@ -174,6 +174,15 @@ def test_weights_are_those_of_one_keras_process(outcomes: Outcomes, world: str, 
             assert np.linalg.norm(ours - theirs) <= TOLERANCE * np.linalg.norm(theirs)
 
 
+@pytest.mark.parametrize("name", ["wide"])
+@every_world
+def test_workers_exchange_factors_where_they_are_smaller(outcomes: Outcomes, world: str, name: str) -> None:
+    # Of a kernel that is used for more than one product, the gradient is exchanged.
+    expected = [[1, 6, 80], [1, 80, 3], [1, 80, 80], [16, 80, 80]]
+    for outcome in outcomes(world):
+        assert outcome.found["factors"][name] == (expected if WORLDS[world][0] == "multi" else [])
+
+
 @pytest.mark.parametrize("name", [parameters(name) for name in worker.ALL_CASES])
 @every_world
 def test_all_workers_end_with_identical_weights(outcomes: Outcomes, world: str, name: str) -> None:
@@ -189,6 +198,7 @@ def test_all_workers_end_with_identical_weights(outcomes: Outcomes, world: str, 
         parameters("float16", "sgd", 1e-3),
         parameters("bfloat16", "sgd", 1e-2),
         parameters("float16-embedded", "embedded", 1e-3),
+        parameters("float16-wide", "wide", 1e-3),
     ],
 )
 @every_world

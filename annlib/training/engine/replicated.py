@@ -1,8 +1,9 @@
 """One step of a model on all replicas of a `tf.distribute.Strategy`, exact for any global batch size.
 
-Each replica computes the gradient of its rows of the global batch, all gradients travel in one packed all-reduce, and
-every replica applies the same update. The losses of the replicas are weighted so that their sum is the loss of the
-global batch; a run with one replica and a run with many follow the same curve.
+Each replica computes the gradient of its rows of the global batch, all gradients travel in one packed all-reduce, those
+of dense layers as their factors where these are smaller, and every replica applies the same update. The losses of the
+replicas are weighted so that their sum is the loss of the global batch; a run with one replica and a run with many
+follow the same curve.
 """
 
 import contextlib
@@ -14,11 +15,11 @@ import tensorflow as tf
 
 from annlib.data.batches import replica_rows
 from annlib.errors import ConfigError
-from annlib.training.engine import lookups
+from annlib.training.engine import exchange, factors
 from annlib.training.engine.arrays import Tensors, num_rows
 from annlib.training.engine.batching import common_reduction
 from annlib.training.engine.collectives import all_reduce
-from annlib.training.engine.compilation import overrides
+from annlib.training.engine.compilation import has_gpu, overrides
 from annlib.training.engine.local import take_rows
 from annlib.training.engine.optimizers import gradients_already_reduced, inner_optimizers
 from annlib.training.engine.options import StepOptions
@@ -71,6 +72,14 @@ class ReplicatedStep:
         self._state = model.non_trainable_variables
         self._batch_size = batch_size
         self._options = options if training else _DEFAULT_OPTIONS
+        self._exchanges_factors = (
+            training
+            and options.gradient_accumulation == options.sync_every == 1
+            and isinstance(self._strategy, tf.distribute.MultiWorkerMirroredStrategy)
+            and self._num_replicas > 1
+            and not has_gpu()
+            and factors.have_same_processor(self._strategy)
+        )
 
     def prepare(self, data: tuple[Tensors, ...]) -> None:
         """Nothing: all state is in the model's variables."""
@@ -134,12 +143,12 @@ class ReplicatedStep:
         for number in range(num_parts):
             begin, end = replica_rows(num_own, number, num_parts)
             # One micro-batch is in memory at a time.
-            with tf.control_dependencies(lookups.values_of(g for g in gradients if g is not None)):
+            with tf.control_dependencies(exchange.values_of(g for g in gradients if g is not None)):
                 batch = take_rows(data, rows, start + first + begin, end - begin)
                 weight = self._loss_weight(batch, data, rows, start, size) if present else tf.constant(0.0, tf.float64)
                 found, state = self._gradients(batch, state, weight, size, present=present)
-            found = [lookups.keep_slices_of_rows(gradient, batch) for gradient in found]
-            gradients = found if not gradients else [lookups.add(*pair) for pair in zip(gradients, found, strict=True)]
+            found = [exchange.keep_slices_of_rows(gradient, batch) for gradient in found]
+            gradients = found if not gradients else [exchange.add(*pair) for pair in zip(gradients, found, strict=True)]
         if not self._training:
             return [tf.convert_to_tensor(v.value) for v in self._state]
         return self._reduce_and_apply(gradients, state, replica, own, size)
@@ -149,9 +158,16 @@ class ReplicatedStep:
     ) -> tuple[list[Any], list[tf.Tensor]]:
         """Returns the gradients of the batch's part of the loss and the new non-trainable variables."""
         trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
+        products = factors.Products(
+            self._model,
+            num_rows=keras.tree.flatten(batch)[0].shape[0],
+            size=size if self._exchanges_factors else None,
+            is_even=size % self._num_replicas == 0,
+        )
         with tf.GradientTape() as tape:
             tape.watch(trainable)
-            scope, loss = self._forward(batch, trainable, state, weight, size, present=present)
+            with products.recorded(tape):
+                scope, loss = self._forward(batch, trainable, state, weight, size, present=present)
         if present:
             for variable in self._model.metrics_variables:
                 value = scope.get_current_value(variable)
@@ -166,7 +182,7 @@ class ReplicatedStep:
                     "strategy, that the optimizer alone does. Leave the layer out, or train in one process "
                     "(--num-workers 0)."
                 )
-        return tape.gradient(loss, trainable), [scope.get_current_value(v) for v in self._state]
+        return products.gradients(tape, loss, trainable), [scope.get_current_value(v) for v in self._state]
 
     def _forward(
         self,
@@ -262,18 +278,18 @@ class ReplicatedStep:
         statistics = [updates[i] * tf.cast(share, updates[i].dtype) for i in averaged]
         if self._options.sync_every > 1:
             # The gradient of this replica's own mean loss; `_synchronize` averages the rest.
-            applied = [lookups.scale(gradient, 1 / max(share, 1 / self._batch_size)) for gradient in gradients]
+            applied = [exchange.scale(gradient, 1 / max(share, 1 / self._batch_size)) for gradient in gradients]
             statistics = [updates[i] for i in averaged]
         else:
-            placed = [lookups.place(gradient, own, size) for gradient in gradients]
-            values, exact = lookups.values_of(placed), statistics + lookups.indices_of(placed)
+            placed = [exchange.place(gradient, own, size) for gradient in gradients]
+            values, exact = exchange.values_of(placed), statistics + exchange.exact_of(placed)
             if self._options.compression == "none":
                 reduced = all_reduce(values + exact)
                 values, exact = reduced[: len(values)], reduced[len(values) :]
             else:
                 values = all_reduce(values, tf.as_dtype(self._options.compression))
                 exact = all_reduce(exact)
-            applied = lookups.put_together(placed, values, exact[len(statistics) :])
+            applied = exchange.put_together(placed, values, exact[len(statistics) :])
             statistics = exact[: len(statistics)]
         model.optimizer.apply(applied, [model.trainable_variables[i] for i in trained])
         for i, value in zip(averaged, statistics, strict=True):

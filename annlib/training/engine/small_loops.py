@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 import keras
 import tensorflow as tf
-from keras.src.backend.tensorflow import numpy as keras_numpy
 from keras.src.models.functional import Functional
 from tensorflow.compiler.tf2xla.ops import gen_xla_ops
+
+from annlib.training.engine.products import Multiply, multiplying
 
 # Of what is summed in an unrolled loop: features or neurons, or the rows of a batch.
 _MAX_DIMENSION = 32
@@ -129,19 +130,15 @@ def products() -> Iterator[None]:
     if _kind.get() != "function":
         yield
         return
-    matmul = keras_numpy.matmul
 
-    def multiply(x1: Any, x2: Any) -> Any:
+    def multiply(matmul: Multiply, x1: Any, x2: Any) -> Any:
         x1, x2 = keras.ops.convert_to_tensor(x1), keras.ops.convert_to_tensor(x2)
         known = all(x.dtype == tf.float32 and x.shape.rank == 2 and x.shape.is_fully_defined() for x in (x1, x2))
         # One column is a sum of products, which XLA does well.
         return _product(x1, x2) if known and x2.shape[1] > 1 else matmul(x1, x2)
 
-    keras_numpy.matmul = multiply
-    try:
+    with multiplying(multiply):
         yield
-    finally:
-        keras_numpy.matmul = matmul
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]  # TensorFlow has no types
