@@ -132,7 +132,7 @@ CASES: Mapping[str, Case] = {
         hidden=(300, 100),
         num_classes=10,
         learning_rate=0.01,
-        epochs=2,
+        epochs=6,
     ),
     "regressor": Case(
         title="California housing 8-30-1",

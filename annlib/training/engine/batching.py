@@ -53,7 +53,7 @@ def _counts_row_by_row(model: keras.Model) -> bool:
     if compiled_metrics is not None:
         metrics = _flat((compiled_metrics._user_metrics, compiled_metrics._user_weighted_metrics))
     return (
-        all(_is_known(part) for part in (*losses, *metrics))
+        all(is_known(part) for part in (*losses, *metrics))
         and _layers_go_row_by_row(model)
         # Keras takes the mean of a metric along the last axis, which is that of the rows here.
         and all(len(output.shape) > 1 for output in keras.tree.flatten(model.outputs))
@@ -70,8 +70,8 @@ def _layers_go_row_by_row(model: keras.Model) -> bool:
     # Operations such as a matrix product with another input, which are no layers, may do anything.
     operations = [operation for each in models for operation in getattr(each, "operations", ())]
     return (
-        _is_known(type(model).call)
-        and all(_is_known(layer) for layer in layers)
+        is_known(type(model).call)
+        and all(is_known(layer) for layer in layers)
         and all(isinstance(operation, keras.Layer) for operation in operations)
         and all(_goes_row_by_row(layer) for layer in layers)
         # Of a batch whose size is given.
@@ -90,7 +90,7 @@ def _goes_row_by_row(layer: keras.Layer) -> bool:
         or getattr(layer, "stateful", False)
         or layer.activity_regularizer is not None
         or isinstance(layer, keras.layers.Lambda)
-        or not all(_is_known(activation) for activation in activations if activation is not None)
+        or not all(is_known(activation) for activation in activations if activation is not None)
         or any(axis is not None and axis % rank == 0 for axis in keras.tree.flatten(axes))
     )
 
@@ -113,7 +113,7 @@ def _goes_along_the_rows(part: Any) -> bool:
     return 0 in keras.tree.flatten([getattr(part, "axis", None), keywords.get("axis")])
 
 
-def _is_known(part: Any) -> bool:
+def is_known(part: Any) -> bool:
     """Tells whether a layer, loss or metric is one of Keras or annlib, not of the user."""
     # A function, an object that calls one, the name of a metric, or an object of a class.
     function = getattr(part, "fn", None) or getattr(part, "_fn", None) or part

@@ -10,13 +10,16 @@ import keras
 import tensorflow as tf
 
 from annlib import compilation_cache
-from annlib.training.engine import small_loops
+from annlib.training.engine import small_loops, xla_options
 
 logger = logging.getLogger(__name__)
 
 # XLA compiles a small MLP in 0.3 to 1 s more than the plain graph needs for tracing, and then saves 0.05 ms (8-30-1)
 # to 0.4 ms (784-300-100-10) a step on a CPU core: below about this many steps the compilation costs more than it gains.
 XLA_BREAK_EVEN_STEPS = 2500
+
+# The library by which XLA multiplies otherwise: it is faster for single steps, and slower for several at once.
+_NO_YNNPACK = "--xla_cpu_experimental_ynn_fusion_type="
 
 # Functions that one program keeps, for data of as many shapes: the graph of a small model takes 5 MB.
 SIGNATURES_KEPT = 4
@@ -45,6 +48,14 @@ class Compilation:
     mode: Literal["xla", "graph", "eager"]
     reason: str
     loops: small_loops.LoopKind = "graph"
+    # Those for which the first layer's products are computed together.
+    steps_at_once: int = 1
+
+    @property
+    def xla_options(self) -> list[str]:
+        """What XLA has to be told before it compiles for the first time."""
+        options = [] if self.loops == "graph" else [small_loops.XLA_OPTION]
+        return options if self.steps_at_once == 1 else [*options, _NO_YNNPACK]
 
 
 def choose_compilation(model: keras.Model, *, batch_size: int, num_steps: int) -> Compilation:
@@ -121,6 +132,7 @@ class Compiled:
         self._function = function
         self._mode = compilation.mode
         self._loops = compilation.loops
+        self._xla_options = compilation.xla_options
         self._traced = Recent(SIGNATURES_KEPT)
         self.variables: list[tf.Tensor] = []  # their handles, of what was traced last
 
@@ -142,7 +154,7 @@ class Compiled:
         def call(*values: Any) -> tf.Tensor:
             nonlocal function, has_run
             try:
-                with contextlib.nullcontext() if has_run else small_loops.compiling(self._loops):
+                with contextlib.nullcontext() if has_run else xla_options.compiling(self._xla_options):
                     result = function(*values)
             except tf.errors.OpError as error:
                 if has_run or self._mode == "graph":
@@ -154,7 +166,7 @@ class Compiled:
                 if "unsupported operations" not in reason:
                     # What is wrong may be a file of compiled functions; which one, nobody says.
                     compilation_cache.clear()
-                self._mode, self._loops = "graph", "graph"
+                self._mode, self._loops, self._xla_options = "graph", "graph", []
                 function = self._concrete(types)
                 result = function(*values)
             has_run = True

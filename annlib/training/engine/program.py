@@ -6,13 +6,14 @@ epochs, many epochs are one call. It is called with a range of steps, so that th
 compiling again.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import keras
 import tensorflow as tf
 
-from annlib.training.engine import small_loops
+from annlib.training.engine import delayed, small_loops
 from annlib.training.engine.arrays import Tensors, as_keras, map_tensors, num_rows, types_of_rows
 from annlib.training.engine.compilation import (
     Compilation,
@@ -83,12 +84,18 @@ class TrainingProgram:
         options: StepOptions,
     ) -> None:
         self.max_epochs = max_epochs
+        self.steps_at_once = compilation.steps_at_once
         self._model = model
         self._batch_size = batch_size
         self._validation_batch_size = validation_batch_size
         with as_first_trained(model):
             self._step = _training_step(model, batch_size, options)
             self._test_step = _test_step(model, validation_batch_size)
+            self._delayed = (
+                delayed.Delayed(model, batch_size=batch_size, num_steps=compilation.steps_at_once)
+                if compilation.steps_at_once > 1
+                else None
+            )
         self._logs, self._validation_logs = PackedLogs(), PackedLogs()
         self._function = Compiled(self._run_epochs, compilation)
 
@@ -142,7 +149,15 @@ class TrainingProgram:
         def run(epoch: tf.Tensor | int, begins: tf.Tensor) -> tf.Tensor:
             rows = None if orders is None else orders[epoch]
             tf.cond(begins, lambda: _reset(self._step), lambda: False)
-            run_steps(self._step, data, rows, batch_size=self._batch_size, first=first, last=last)
+            run_steps(
+                self._step,
+                data,
+                rows,
+                batch_size=self._batch_size,
+                first=first,
+                last=last,
+                delayed=self._delayed,
+            )
             logs = self._logs.pack(self._step.results())
             if validation is None:
                 return logs
@@ -275,7 +290,12 @@ def training_program(
 ) -> TrainingProgram:
     """Returns the program of these arguments, the one of an earlier call where there is one."""
     compilation = choose_compilation(model, batch_size=batch_size, num_steps=num_steps)
-    key = ("train", batch_size, validation_batch_size, max_epochs, compilation.mode, compilation.loops, options)
+    if compilation.loops == "calls" and options.gradient_accumulation == 1:
+        with as_first_trained(model):
+            at_once = delayed.steps_at_once(model, batch_size, num_steps)
+        compilation = dataclasses.replace(compilation, steps_at_once=at_once)
+    kind = dataclasses.replace(compilation, reason="")
+    key = ("train", batch_size, validation_batch_size, max_epochs, kind, options)
     program: TrainingProgram = cached(
         model,
         key,

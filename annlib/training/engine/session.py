@@ -61,6 +61,7 @@ class Session:
         self._evaluation: Callable[[], Callable[[int, int], Logs]]
         self._ahead: EpochsAhead | None = None
         self._max_epochs = 1
+        self._steps_at_once = 1
         self._validates_in_program = False
         self._validation_rows, self._num_validation_steps = 0, 0
         self._counts_batches = False
@@ -103,6 +104,7 @@ class Session:
             num_steps=num_epochs * (self.num_steps + self._num_validation_steps),
             options=self._options,
         )
+        self._steps_at_once = program.steps_at_once
         self._source.bind(program, at_once)
         if reacts and not program.knows_all_state([*variables_of(self.model), *self.model.metrics_variables]):
             # Such as a tf.Variable of a layer, which could not be taken back.
@@ -180,9 +182,7 @@ class Session:
             # An earlier training came to its validation.
             logs = self._source.run(epoch, first, first, begins=False, validates=NO_STEPS)[0][0]
         while first < self.num_steps and not (first and self.model.stop_training and not self._is_distributed):
-            # Replicas that take steps by themselves have the same weights again at the end of a chunk.
-            sync_every = self._options.sync_every
-            last = min(math.ceil((first + self._chunk_steps()) / sync_every) * sync_every, self.num_steps)
+            last = min(self._end_of_chunk(first), self.num_steps)
             callbacks.on_train_batch_begin(first)
             started = time.perf_counter()
             validates = self._validation_with_training() if last == self.num_steps else NO_STEPS
@@ -237,13 +237,18 @@ class Session:
             return bool(value)
         return sum_over_replicas(self.model.distribute_strategy, [float(value)])[0] > 0
 
-    def _chunk_steps(self) -> int:
+    def _end_of_chunk(self, first: int) -> int:
+        """Returns the step after the last one of a chunk, which may lie beyond the epoch."""
+        # Replicas that take steps by themselves have the same weights again at the end of a chunk.
+        multiple = self._options.sync_every
         # Keras takes this one more where a callback has asked to stop before the epoch's first.
         if self._counts_batches or (self.model.stop_training and not self._is_distributed):
-            return int(self.model.steps_per_execution)
-        if self._step_s is None:
-            return FIRST_CHUNK_STEPS
-        return max(1, round(CHUNK_S / self._step_s))
+            num_steps = int(self.model.steps_per_execution)
+        else:
+            num_steps = FIRST_CHUNK_STEPS if self._step_s is None else max(1, round(CHUNK_S / self._step_s))
+            # The same steps are run at once, however fast they are: others would be rounded otherwise.
+            multiple = max(multiple, self._steps_at_once)
+        return math.ceil((first + num_steps) / multiple) * multiple
 
     def _learn_speed(self, first: int, last: int, seconds: float) -> None:
         # The very first call also traces and compiles, so its time says nothing about the steps.

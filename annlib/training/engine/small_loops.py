@@ -9,7 +9,6 @@ that: with 64 neurons a step would take five times as long.
 
 import contextlib
 import contextvars
-import os
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -27,10 +26,8 @@ _MAX_LAYERS, _MANY_STEPS = 4, 100_000
 # float32 values of a vector register of AVX2, which XLA prefers where there is AVX-512, too.
 _VECTOR = 8
 
-_FLAGS = "XLA_FLAGS"
-_EXTRA_OPTIONS = "--xla_backend_extra_options"
 # XLA takes loops whose bodies read and write less than this, by itself 1 kB; a step of six layers of 32 takes 1.5 MB.
-_OPTION = f"{_EXTRA_OPTIONS}=xla_cpu_small_while_loop_byte_threshold={2**22}"
+XLA_OPTION = f"--xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold={2**22}"
 
 # Layers whose values need no matrix product.
 _PLAIN_LAYERS = (
@@ -101,27 +98,6 @@ def goes_on(index: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
         # XLA does not compile a loop that sorts as one function.
         return gen_xla_ops.xla_sort(tf.stack([end, index]))[0] < end
     return index < end
-
-
-@contextlib.contextmanager
-def compiling(kind: LoopKind) -> Iterator[None]:
-    """Lets XLA compile loops as one function on the CPU; it has to surround the first compilation of the process.
-
-    XLA reads its options then and never again. They are taken back, so that processes which start later get what the
-    user has set. Extra options of the user's stay as they are.
-    """
-    before = os.environ.get(_FLAGS)
-    if kind == "graph" or (before is not None and _EXTRA_OPTIONS in before):
-        yield
-        return
-    os.environ[_FLAGS] = f"{before or ''} {_OPTION}".strip()
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_FLAGS]
-        else:
-            os.environ[_FLAGS] = before
 
 
 @contextlib.contextmanager

@@ -1,5 +1,7 @@
 """The loop over the steps of an epoch, as part of a graph."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import keras
@@ -7,6 +9,8 @@ import tensorflow as tf
 
 from annlib.training.engine import small_loops
 from annlib.training.engine.arrays import Tensors, num_rows
+from annlib.training.engine.delayed import Delayed
+from annlib.training.engine.local import take_rows
 
 
 class Step(Protocol):
@@ -33,6 +37,7 @@ def run_steps(
     batch_size: int,
     first: tf.Tensor,
     last: tf.Tensor,
+    delayed: Delayed | None = None,
 ) -> None:
     """Runs the steps [first, last): full batches in a loop, then the smaller last one if the range reaches it.
 
@@ -46,6 +51,7 @@ def run_steps(
         batch_size: rows of a global batch, at least 1.
         first: first step of the epoch, counted from 0.
         last: step after the last one.
+        delayed: runs several full batches at once, as long as there are so many.
     """
     num_full, tail = divmod(num_rows(data), batch_size)
 
@@ -53,15 +59,28 @@ def run_steps(
         step.run(data, rows, index * batch_size, batch_size)
         return (index + 1,)
 
+    def run_several_batches(index: tf.Tensor, delayed: Delayed) -> tuple[tf.Tensor]:
+        (x,) = take_rows(data[:1], rows, index * batch_size, delayed.num_steps * batch_size)
+        delayed.run(x, lambda number: run_full_batch(index + number))
+        return (index + delayed.num_steps,)
+
     def run_tail() -> bool:
         step.run(data, rows, tf.constant(num_full * batch_size), tail)
         return True
 
     if num_full:
-        end = tf.minimum(last, num_full)
-        tf.while_loop(lambda index: small_loops.goes_on(index, end), run_full_batch, [first], parallel_iterations=1)
+        end, begin = tf.minimum(last, num_full), first
+        if delayed is not None and delayed.num_steps <= num_full and tf.is_tensor(data[0]):
+            begin = _loop(functools.partial(run_several_batches, delayed=delayed), begin, end - delayed.num_steps + 1)
+        _loop(run_full_batch, begin, end)
     if tail:
         tf.cond(last > tf.maximum(first, num_full), run_tail, lambda: False)
+
+
+def _loop(body: Callable[[tf.Tensor], tuple[tf.Tensor]], begin: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+    """Runs the body, which returns its next index, from `begin` on and as long as that is less than `end`."""
+    (index,) = tf.while_loop(lambda index: small_loops.goes_on(index, end), body, [begin], parallel_iterations=1)
+    return index
 
 
 def run_any_number(

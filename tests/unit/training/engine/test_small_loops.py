@@ -137,23 +137,6 @@ def test_a_small_model_learns_what_keras_teaches_it(monkeypatch: pytest.MonkeyPa
         np.testing.assert_allclose(history[name], values, rtol=1e-4, err_msg=name)
 
 
-def test_the_options_of_xla_are_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
-    with small_loops.compiling("calls"):
-        assert "small_while_loop" in os.environ["XLA_FLAGS"]
-    assert "XLA_FLAGS" not in os.environ
-    with small_loops.compiling("graph"):
-        assert "XLA_FLAGS" not in os.environ
-    monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=there")
-    with small_loops.compiling("calls"):
-        assert os.environ["XLA_FLAGS"].startswith("--xla_dump_to=there --xla_backend_extra_options=")
-    assert os.environ["XLA_FLAGS"] == "--xla_dump_to=there"
-    own = "--xla_backend_extra_options=xla_cpu_disable_slp_vectorizer"
-    monkeypatch.setenv("XLA_FLAGS", own)
-    with small_loops.compiling("calls"):
-        assert os.environ["XLA_FLAGS"] == own
-
-
 PROGRAM = """
 import sys, keras, numpy as np, annlib
 model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(int(sys.argv[1]), "relu"), keras.layers.Dense(1)])
