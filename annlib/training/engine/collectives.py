@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.ops import collective_ops
 
+from annlib.data.batches import replica_rows
 from annlib.training.engine.compilation import has_gpu
 
 # Up to so many bytes of all workers together, gathering their values and adding them up is faster than the ring of an
@@ -41,6 +42,43 @@ def all_reduce(values: list[tf.Tensor], dtype: tf.DType | None = None) -> list[t
     small = [index for index in range(len(values)) if index not in sums]
     sums |= zip(small, _reduce_at_once([values[index] for index in small], dtype), strict=True)
     return [sums[index] for index in range(len(values))]
+
+
+def sum_and_gather(
+    values: list[tf.Tensor], rows: list[tf.Tensor], size: int
+) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+    """Sums values over the replicas, and gathers what each replica has for its rows, in a replica's context.
+
+    Args:
+        values: as `all_reduce` takes them.
+        rows: float32, shape (rows of this replica, ...), rank 2; more than its rows where it has none.
+        size: rows of all replicas, of which each has those that `replica_rows` tells.
+
+    Returns:
+        The sums, and for each of `rows` those of all replicas, shape (size, ...).
+    """
+    if not rows:
+        return all_reduce(values), []
+    context = tf.distribute.get_replica_context()
+    num_replicas = context.num_replicas_in_sync
+    counts = [last - first for first, last in (replica_rows(size, r, num_replicas) for r in range(num_replicas))]
+    own = counts[int(tf.get_static_value(context.replica_id_in_sync_group))]
+    sent = [tf.reshape(tf.pad(part[:own], [[0, max(counts) - own], [0, 0]]), [-1]) for part in rows]
+    # In one collective where that is fast for the sums, too.
+    num_bytes = tf.float32.size * (sum(map(_size, sent)) + sum(map(_size, values)))
+    joined = num_replicas * num_bytes <= _GATHERED_BYTES and all(value.dtype == tf.float32 for value in values)
+    summed = [tf.reshape(value, [-1]) for value in values] if joined else []
+    sizes = [_size(part) for part in (*sent, *summed)]
+    gathered = tf.ensure_shape(_gather(context.strategy, tf.concat(sent + summed, axis=0)), [num_replicas, sum(sizes)])
+    parts = tf.split(gathered, sizes, axis=1)
+    found = []
+    for part, row in zip(parts, rows, strict=False):
+        of_replicas = tf.reshape(part, [num_replicas, max(counts), row.shape[1]])
+        found.append(tf.concat([of_replicas[r, :count] for r, count in enumerate(counts)], axis=0))
+    if not joined:
+        return all_reduce(values), found
+    sums = [tf.add_n(tf.unstack(part)) for part in parts[len(rows) :]]
+    return [tf.reshape(total, value.shape) for total, value in zip(sums, values, strict=True)], found
 
 
 def _reduce_at_once(values: list[tf.Tensor], dtype: tf.DType) -> list[tf.Tensor]:

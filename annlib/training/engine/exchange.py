@@ -53,60 +53,52 @@ def scale(gradient: Any, factor: float) -> Any:
 
 
 def place(gradient: Any, own: range, size: int) -> Any:
-    """Returns what belongs to rows at its place among that of the whole batch, zeros elsewhere; a tensor as it is.
+    """Returns slices at their place among those of the whole batch, zeros elsewhere; another gradient as it is.
 
     Args:
         gradient: of the batch's rows `own`; where those are none, of one row that weighs nothing.
         own: rows of the batch.
         size: rows of the batch.
     """
-
-    def padded(values: tf.Tensor) -> tf.Tensor:
-        per_row = values.shape[0] // max(len(own), 1)
-        before, num, after = own.start * per_row, len(own) * per_row, (size - own.stop) * per_row
-        return tf.pad(values[:num], [[before, after], *[[0, 0]] * (values.shape.rank - 1)])
-
-    if isinstance(gradient, Factors):
-        return Factors(padded(gradient.inputs), padded(gradient.upstream))
-    if isinstance(gradient, tf.IndexedSlices):
-        return tf.IndexedSlices(padded(gradient.values), padded(gradient.indices), gradient.dense_shape)
-    return gradient
+    if not isinstance(gradient, tf.IndexedSlices):
+        return gradient
+    per_row = gradient.values.shape[0] // max(len(own), 1)
+    before, num, after = own.start * per_row, len(own) * per_row, (size - own.stop) * per_row
+    values = tf.pad(gradient.values[:num], [[before, after], [0, 0]])
+    indices = tf.pad(gradient.indices[:num], [[before, after]])
+    return tf.IndexedSlices(values, indices, gradient.dense_shape)
 
 
 def values_of(gradients: Iterable[Any]) -> list[tf.Tensor]:
-    """Returns what may be compressed: the tensors, the values of slices, of factors those that are gradients."""
-    return [_values(gradient) for gradient in gradients]
+    """Returns what is summed and may be compressed: the values of slices, and the tensors."""
+    return [g.values if isinstance(g, tf.IndexedSlices) else g for g in gradients if not isinstance(g, Factors)]
 
 
-def _values(gradient: Any) -> tf.Tensor:
-    if isinstance(gradient, Factors):
-        return gradient.upstream
-    return gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+def indices_of(gradients: Iterable[Any]) -> list[tf.Tensor]:
+    """Returns what is summed as it is: the indices of slices as float32, two tensors for each."""
+    indices = [g.indices for g in gradients if isinstance(g, tf.IndexedSlices)]
+    return [tf.cast(digit, tf.float32) for each in indices for digit in (each // _BASE, each % _BASE)]
 
 
-def exact_of(gradients: Iterable[Any]) -> list[tf.Tensor]:
-    """Returns what may not: indices of slices as float32, two tensors for each, and a layer's inputs among factors."""
+def rows_of(gradients: Iterable[Any]) -> list[tf.Tensor]:
+    """Returns what is gathered: the factors, two tensors for each gradient."""
+    return [part for gradient in gradients if isinstance(gradient, Factors) for part in gradient]
+
+
+def put_together(
+    gradients: Iterable[Any], values: Iterable[tf.Tensor], indices: Iterable[tf.Tensor], rows: Iterable[tf.Tensor]
+) -> list[Any]:
+    """Returns the whole batch's gradients from what the parts of `gradients` above have become."""
+    values, digits, rows = iter(values), iter(indices), iter(rows)
     found = []
     for gradient in gradients:
         if isinstance(gradient, Factors):
-            found.append(gradient.inputs)
+            found.append(Factors(next(rows), next(rows)).product())
         elif isinstance(gradient, tf.IndexedSlices):
-            found += [tf.cast(digit, tf.float32) for digit in (gradient.indices // _BASE, gradient.indices % _BASE)]
-    return found
-
-
-def put_together(gradients: Iterable[Any], values: Iterable[tf.Tensor], exact: Iterable[tf.Tensor]) -> list[Any]:
-    """Returns the whole batch's gradients from what `values_of` and `exact_of` of `gradients` have become."""
-    rest = iter(exact)
-    found = []
-    for gradient, value in zip(gradients, values, strict=True):
-        if isinstance(gradient, Factors):
-            found.append(Factors(next(rest), value).product())
-        elif isinstance(gradient, tf.IndexedSlices):
-            high, low = (tf.cast(next(rest), gradient.indices.dtype) for _ in range(2))
-            found.append(tf.IndexedSlices(value, high * _BASE + low, gradient.dense_shape))
+            high, low = (tf.cast(next(digits), gradient.indices.dtype) for _ in range(2))
+            found.append(tf.IndexedSlices(next(values), high * _BASE + low, gradient.dense_shape))
         else:
-            found.append(value)
+            found.append(next(values))
     return found
 
 

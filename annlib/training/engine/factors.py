@@ -8,6 +8,7 @@ Lighter-Communication Distributed Machine Learning via Sufficient Factor Broadca
 
 import contextlib
 import functools
+import logging
 import os
 import platform
 import zlib
@@ -20,6 +21,8 @@ import tensorflow as tf
 
 from annlib.training.engine.collectives import sum_over_replicas
 from annlib.training.engine.products import Multiply, multiplying
+
+logger = logging.getLogger(__name__)
 
 # Of a global batch: every replica multiplies all of its rows, which takes longer than to sum the gradient at last.
 _MAX_ROWS = 128
@@ -140,7 +143,10 @@ def have_same_processor(strategy: tf.distribute.Strategy) -> bool:
     # The workers count each other's kinds; two kinds fall together once in a thousand times.
     kind = zlib.crc32(f"{platform.machine()} {_processor()} {threads}".encode()) % _NUM_KINDS
     counts = sum_over_replicas(strategy, [float(number == kind) for number in range(_NUM_KINDS)])
-    return counts[kind] == int(strategy.num_replicas_in_sync)
+    are_same = counts[kind] == int(strategy.num_replicas_in_sync)
+    if not are_same:
+        logger.info("workers have different processors or numbers of threads: they exchange gradients, no factors")
+    return are_same
 
 
 def _processor() -> str:

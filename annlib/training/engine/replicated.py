@@ -18,7 +18,7 @@ from annlib.errors import ConfigError
 from annlib.training.engine import exchange, factors
 from annlib.training.engine.arrays import Tensors, num_rows
 from annlib.training.engine.batching import common_reduction
-from annlib.training.engine.collectives import all_reduce
+from annlib.training.engine.collectives import all_reduce, sum_and_gather
 from annlib.training.engine.compilation import has_gpu, overrides
 from annlib.training.engine.local import take_rows
 from annlib.training.engine.optimizers import gradients_already_reduced, inner_optimizers
@@ -282,14 +282,15 @@ class ReplicatedStep:
             statistics = [updates[i] for i in averaged]
         else:
             placed = [exchange.place(gradient, own, size) for gradient in gradients]
-            values, exact = exchange.values_of(placed), statistics + exchange.exact_of(placed)
+            values, exact = exchange.values_of(placed), statistics + exchange.indices_of(placed)
+            rows = exchange.rows_of(placed)
             if self._options.compression == "none":
-                reduced = all_reduce(values + exact)
+                reduced, rows = sum_and_gather(values + exact, rows, size)
                 values, exact = reduced[: len(values)], reduced[len(values) :]
             else:
                 values = all_reduce(values, tf.as_dtype(self._options.compression))
-                exact = all_reduce(exact)
-            applied = exchange.put_together(placed, values, exact[len(statistics) :])
+                exact, rows = sum_and_gather(exact, rows, size)
+            applied = exchange.put_together(placed, values, exact[len(statistics) :], rows)
             statistics = exact[: len(statistics)]
         model.optimizer.apply(applied, [model.trainable_variables[i] for i in trained])
         for i, value in zip(averaged, statistics, strict=True):
