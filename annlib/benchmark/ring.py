@@ -1,7 +1,8 @@
 """A model of scaling: the ring all-reduce formula, fitted to measurements, and what it predicts for other networks.
 
 p workers that sum n bytes in a ring take T = 2 (p - 1) alpha + 2 (p - 1) / p * n / B: each sends 2 (p - 1) messages of
-n / p bytes, a message has the latency alpha, and B bytes pass a second.
+n / p bytes, a message has the latency alpha, and B bytes pass a second. Gathering n bytes, n / p of each, takes half of
+that.
 
 R. Thakur, R. Rabenseifner, W. Gropp, "Optimization of Collective Communication Operations in MPICH", International
 Journal of High Performance Computing Applications 19(1), 2005. P. Patarasuk, X. Yuan, "Bandwidth Optimal All-reduce
@@ -32,6 +33,10 @@ class Link:
         """Returns the seconds that the ring takes to sum so many bytes."""
         messages = 2 * (num_workers - 1)
         return messages * self.alpha_s + messages / num_workers * num_bytes * self.s_per_byte
+
+    def all_gather_s(self, num_bytes: float, num_workers: int) -> float:
+        """Returns the seconds that the ring takes to gather so many bytes of all workers together."""
+        return self.all_reduce_s(num_bytes, num_workers) / 2
 
     def after(self, other: "Link") -> "Link":
         """Returns the link of which each message passes this one and the other, one after the other."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import statistics
 from collections.abc import Mapping
 from typing import Any
@@ -80,20 +81,28 @@ class Scaling:
         return fit_link(sizes, [self.all_reduce_s(side, num_workers, size) for size in sizes], num_workers)
 
     def predicted_s(self, side: str, setting: Setting, *, link_of: int = 2) -> float:
-        """Returns what the model of scaling predicts for a step: computing, then the ring all-reduce.
+        """Returns what the model of scaling predicts for a step: computing, then the collectives as rings.
 
         Workers that share a core compute one after the other.
 
         Args:
-            side: "annlib" or "bare".
+            side: "annlib", which exchanges factors where they are smaller than gradients, or "bare".
             setting: model, workers and rows.
             link_of: the number of workers whose all-reduces tell latency and bandwidth.
         """
-        crowding = max(1.0, setting.num_workers / self.num_cores)
-        computing = crowding * self.compute(side, setting.model).step_s(setting.rows / setting.num_workers)
-        if setting.num_workers == 1:
+        model, num_workers, rows = setting.model, setting.num_workers, setting.rows
+        own_rows = rows / num_workers
+        gathered = exchange(model, rows) if side == "annlib" and num_workers > 1 else Exchange()
+        # One of a layer's three products is that of the factors, with the rows of all workers.
+        share = gathered.gradient_bytes / gradient_bytes(model)
+        computing = self.compute(side, model).step_s(own_rows + share / 3 * (rows - own_rows))
+        computing *= max(1.0, num_workers / self.num_cores)
+        if num_workers == 1:
             return computing
-        return computing + self.link(side, link_of).all_reduce_s(gradient_bytes(setting.model), setting.num_workers)
+        link = self.link(side, link_of)
+        gathering = link.all_gather_s(gathered.factor_bytes, num_workers) if gathered.factor_bytes else 0.0
+        reducing = link.all_reduce_s(gradient_bytes(model) - gathered.gradient_bytes, num_workers)
+        return computing + gathering + reducing
 
     def projected_s(self, model: str, num_workers: int, rows: int, link: Link) -> float:
         """Returns a step's time on so many workers, each with a core like these, connected by `link`."""
@@ -118,9 +127,28 @@ class Scaling:
 
 
 def gradient_bytes(model: str) -> int:
-    """Returns the bytes of all weights and biases of a model in float32, which travel in every step."""
-    sizes = (NUM_FEATURES, *MODELS[model][0], NUM_CLASSES)
-    return 4 * sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(sizes))
+    """Returns the bytes of all weights and biases of a model in float32."""
+    return 4 * sum((inputs + 1) * outputs for inputs, outputs in _kernels(model))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exchange:
+    """Bytes of the factors that annlib gathers in a step, of all workers, and of the gradients that they stand for."""
+
+    factor_bytes: int = 0
+    gradient_bytes: int = 0
+
+
+def exchange(model: str, rows: int) -> Exchange:
+    """Returns what is gathered in a step on so many rows of all workers."""
+    from annlib.training.engine.factors import are_smaller
+
+    kernels = [kernel for kernel in _kernels(model) if are_smaller(kernel, rows)]
+    return Exchange(factor_bytes=4 * rows * sum(map(sum, kernels)), gradient_bytes=4 * sum(map(math.prod, kernels)))
+
+
+def _kernels(model: str) -> list[tuple[int, int]]:
+    return list(itertools.pairwise((NUM_FEATURES, *MODELS[model][0], NUM_CLASSES)))
 
 
 def weak(model: str) -> list[Setting]:

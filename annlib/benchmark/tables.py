@@ -123,8 +123,8 @@ def _efficiency(scaling: Scaling, kind: str, side: str, setting: Setting) -> flo
 def scaling_notes(scaling: Scaling) -> list[str]:
     """Returns latency, bandwidth, steps against bare all-reduces, and memory."""
     lines = [
-        "Predicted: computing as fitted to one worker's steps, as many times as workers share a core, then the ring "
-        "all-reduce, 2 (p - 1) alpha + 2 (p - 1) / p * bytes / B, as fitted to 2 workers."
+        "Predicted: computing as fitted to one worker's steps, as many times as workers share a core, then rings as "
+        "fitted to 2 workers' all-reduces, 2 (p - 1) alpha + 2 (p - 1) / p * bytes / B; half of it to gather factors."
     ]
     for count in sorted({count for _, count, _ in scaling.all_reduces}):
         link = scaling.link("annlib", count)
@@ -137,7 +137,7 @@ def scaling_notes(scaling: Scaling) -> list[str]:
             predicted_s = scaling.predicted_s("annlib", setting, link_of=count)
             lines.append(
                 f"  {model}, {ROWS} rows: a step of annlib takes {step_s / plain_s:.2f} times the bare all-reduce of "
-                f"its {gradient_bytes(model):,} bytes under TensorFlow's strategy as it comes "
+                f"its gradient's {gradient_bytes(model):,} bytes under TensorFlow's strategy as it comes "
                 f"({1e3 * plain_s:.2f} ms), {step_s / own_s:.2f} times that under annlib's ({1e3 * own_s:.2f} ms); "
                 f"predicted with this alpha and B: {1e3 * predicted_s:.2f} ms ({predicted_s / step_s - 1:+.0%})."
             )

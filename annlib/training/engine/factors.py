@@ -9,6 +9,7 @@ Lighter-Communication Distributed Machine Learning via Sufficient Factor Broadca
 import contextlib
 import functools
 import logging
+import math
 import os
 import platform
 import zlib
@@ -25,9 +26,7 @@ from annlib.training.engine.products import Multiply, multiplying
 logger = logging.getLogger(__name__)
 
 # Of a global batch: every replica multiplies all of its rows, which takes longer than to sum the gradient at last.
-_MAX_ROWS = 128
-# Factors are exchanged where they have at most half of the gradient's elements.
-_MIN_RATIO = 2
+_MAX_ROWS = 256
 _NUM_KINDS = 1024
 
 
@@ -65,7 +64,7 @@ class Products:
         self._indices = {
             id(variable): index
             for index, variable in enumerate(model.trainable_variables)
-            if size is not None and _are_small(variable.shape, size) and (allowed is None or id(variable) in allowed)
+            if size is not None and are_smaller(variable.shape, size) and (allowed is None or id(variable) in allowed)
         }
         self._graph = tf.compat.v1.get_default_graph()
         self._recorded: list[tuple[int, tf.Tensor, tf.Tensor]] = []
@@ -122,11 +121,14 @@ def _kernels_of_rows(model: keras.Model) -> list[keras.Variable]:
     ]
 
 
-def _are_small(kernel: Sequence[int], num_rows: int) -> bool:
-    if len(kernel) != 2 or num_rows > _MAX_ROWS:
-        return False
-    inputs, outputs = kernel
-    return _MIN_RATIO * num_rows * (inputs + outputs) <= inputs * outputs
+def are_smaller(kernel: Sequence[int], num_rows: int) -> bool:
+    """Tells whether workers exchange the factors of a kernel's gradient.
+
+    Args:
+        kernel: its shape.
+        num_rows: rows of the global batch.
+    """
+    return len(kernel) == 2 and num_rows <= _MAX_ROWS and num_rows * sum(kernel) <= math.prod(kernel)
 
 
 def _as_tensor(gradient: Any) -> tf.Tensor:

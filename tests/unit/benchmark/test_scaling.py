@@ -3,7 +3,20 @@
 import pytest
 
 from annlib.benchmark.ring import Link
-from annlib.benchmark.scaling import COMPUTE_ROWS, MODELS, ROWS, Scaling, Setting, figures, gradient_bytes, strong, weak
+from annlib.benchmark.scaling import (
+    COMPUTE_ROWS,
+    MODELS,
+    ROWS,
+    Exchange,
+    Scaling,
+    Setting,
+    exchange,
+    figures,
+    gradient_bytes,
+    strong,
+    weak,
+)
+from annlib.training.engine import factors
 
 SMALL, WIDE = MODELS
 
@@ -43,10 +56,24 @@ def test_a_step_is_the_median_of_the_rounds(scaling: Scaling) -> None:
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_the_prediction_finds_what_the_times_were_made_of(scaling: Scaling, model: str) -> None:
+def test_the_prediction_finds_what_the_times_were_made_of(
+    monkeypatch: pytest.MonkeyPatch, scaling: Scaling, model: str
+) -> None:
+    monkeypatch.setattr(factors, "_MAX_ROWS", 0)
     for setting in [*weak(model), *strong(model)]:
         assert scaling.predicted_s("annlib", setting) == pytest.approx(step_s(setting)), setting
         assert scaling.predicted_s("annlib", setting, link_of=4) == pytest.approx(step_s(setting)), setting
+
+
+def test_factors_are_gathered_and_multiplied_in_place_of_what_they_stand_for(scaling: Scaling) -> None:
+    # Of 784 x 300 and 300 x 100, with 32 rows: 32 * (784 + 300 + 300 + 100) and 784 * 300 + 300 * 100 values.
+    assert exchange(SMALL, 32) == Exchange(factor_bytes=4 * 47_488, gradient_bytes=4 * 265_200)
+    assert exchange(SMALL, 300) == Exchange()
+    # 16 rows and a third of the other 16 for nearly all weights; 1 * alpha and 2 * alpha; half of the bytes' time each.
+    computing_s = 1e-3 + 1e-4 * (16 + 16 / 3 * 265_200 / 266_610)
+    rings_s = 3 * 2e-4 + (4 * 47_488 / 2 + 4 * (266_610 - 265_200)) / 1e9
+    assert scaling.predicted_s("annlib", Setting(SMALL, 2, 32)) == pytest.approx(computing_s + rings_s)
+    assert scaling.predicted_s("annlib", Setting(SMALL, 1, 32)) == pytest.approx(step_s(Setting(SMALL, 1, 32)))
 
 
 def test_a_network_without_cost_scales_perfectly(scaling: Scaling) -> None:

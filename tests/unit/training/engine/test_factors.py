@@ -93,6 +93,23 @@ def test_gradients_stay_tensors_where_factors_are_not_smaller_or_not_of_the_rows
     assert Factors not in kinds
 
 
+@pytest.mark.parametrize(
+    ("kernel", "num_rows", "expected"),
+    [
+        ((784, 300), 216, True),
+        ((784, 300), 217, False),
+        ((4096, 4096), 256, True),
+        ((4096, 4096), 257, False),
+        ((4096, 1), 1, False),
+        ((3, 3, 64, 64), 1, False),
+    ],
+)
+def test_factors_are_exchanged_for_large_kernels_and_few_rows(
+    kernel: tuple[int, ...], num_rows: int, expected: bool
+) -> None:
+    assert factors.are_smaller(kernel, num_rows) is expected
+
+
 def test_replicas_with_different_numbers_of_rows_know_the_rows_from_the_model() -> None:
     assert Factors in gradients(sequential(layers.Dense(40)), is_even=False)
     model = Subclassed()
