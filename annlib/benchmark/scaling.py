@@ -90,24 +90,24 @@ class Scaling:
             setting: model, workers and rows.
             link_of: the number of workers whose all-reduces tell latency and bandwidth.
         """
+        crowding = max(1.0, setting.num_workers / self.num_cores)
+        return self._step_s(side, setting, self.link(side, link_of), crowding=crowding)
+
+    def projected_s(self, model: str, num_workers: int, rows: int, link: Link) -> float:
+        """Returns a step's time on so many workers, each with a core like these, connected by `link`."""
+        return self._step_s("annlib", Setting(model, num_workers, rows), link, crowding=1.0)
+
+    def _step_s(self, side: str, setting: Setting, link: Link, *, crowding: float) -> float:
         model, num_workers, rows = setting.model, setting.num_workers, setting.rows
         own_rows = rows / num_workers
         gathered = exchange(model, rows) if side == "annlib" and num_workers > 1 else Exchange()
         # One of a layer's three products is that of the factors, with the rows of all workers.
         share = gathered.gradient_bytes / gradient_bytes(model)
-        computing = self.compute(side, model).step_s(own_rows + share / 3 * (rows - own_rows))
-        computing *= max(1.0, num_workers / self.num_cores)
+        computing = crowding * self.compute(side, model).step_s(own_rows + share / 3 * (rows - own_rows))
         if num_workers == 1:
             return computing
-        link = self.link(side, link_of)
         gathering = link.all_gather_s(gathered.factor_bytes, num_workers) if gathered.factor_bytes else 0.0
-        reducing = link.all_reduce_s(gradient_bytes(model) - gathered.gradient_bytes, num_workers)
-        return computing + gathering + reducing
-
-    def projected_s(self, model: str, num_workers: int, rows: int, link: Link) -> float:
-        """Returns a step's time on so many workers, each with a core like these, connected by `link`."""
-        computing = self.compute("annlib", model).step_s(rows / num_workers)
-        return computing + link.all_reduce_s(gradient_bytes(model), num_workers)
+        return computing + gathering + link.all_reduce_s(gradient_bytes(model) - gathered.gradient_bytes, num_workers)
 
     def weak_efficiency(self, model: str, num_workers: int, link: Link) -> float:
         """Returns the projected work of a worker in a second, as a share of a lone worker's; `ROWS` rows each."""
