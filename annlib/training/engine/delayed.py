@@ -83,7 +83,7 @@ def _can_wait(layer: keras.layers.Dense, model: keras.Model) -> bool:
         and units >= _MIN_UNITS
         and inputs * units >= _MIN_SIZE
         and len(_calls(layer, model)[0].shape) == 2
-        and layer.dtype_policy.name == "float32"
+        and _calls(layer, model)[0].dtype == layer.dtype_policy.name == "float32"
         and layer.kernel.regularizer is layer.kernel.constraint is None
         and any(layer.kernel is variable for variable in model.trainable_variables)
         # Keras asks for at least one gradient.

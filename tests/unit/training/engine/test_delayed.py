@@ -147,6 +147,10 @@ def with_an_operation_over_the_rows() -> keras.Model:
     return keras.Model(inputs, layers.Dense(3, activation="softmax")(hidden))
 
 
+def of_integers() -> keras.Model:
+    return keras.Sequential([keras.Input((20,), dtype="uint8"), layers.Dense(16), layers.Dense(3, "softmax")])
+
+
 def with_a_layer_used_twice() -> keras.Model:
     layer = layers.Dense(20)
     return of_rows(layer, layer)
@@ -183,6 +187,7 @@ def test_the_plain_model_waits() -> None:
         {"make": frozen},
         {"make": with_an_operation_over_the_rows},
         {"make": with_a_layer_used_twice},
+        {"make": of_integers},
         {"loss": own_loss},
     ],
     ids=lambda changes: next(iter(changes)),
