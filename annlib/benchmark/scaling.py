@@ -100,12 +100,10 @@ class Scaling:
     def _step_s(self, side: str, setting: Setting, link: Link, *, crowding: float) -> float:
         model, num_workers, rows = setting.model, setting.num_workers, setting.rows
         own_rows = rows / num_workers
-        gathered = exchange(model, rows) if side == "annlib" and num_workers > 1 else Exchange()
+        gathered = exchange(model, rows) if side == "annlib" else Exchange()
         # One of a layer's three products is that of the factors, with the rows of all workers.
         share = gathered.gradient_bytes / gradient_bytes(model)
         computing = crowding * self.compute(side, model).step_s(own_rows + share / 3 * (rows - own_rows))
-        if num_workers == 1:
-            return computing
         gathering = link.all_gather_s(gathered.factor_bytes, num_workers) if gathered.factor_bytes else 0.0
         return computing + gathering + link.all_reduce_s(gradient_bytes(model) - gathered.gradient_bytes, num_workers)
 

@@ -47,8 +47,7 @@ def _counts_row_by_row(model: keras.Model) -> bool:
     """Tells whether loss and metrics are means over the rows for sure, however those are put into batches."""
     if overrides(model, keras.Model, "test_step"):
         return False
-    compiled_loss, compiled_metrics = model._compile_loss, model._compile_metrics
-    losses = [] if compiled_loss is None else [keras.losses.get(loss) for loss in _flat(compiled_loss._user_loss)]
+    losses, compiled_metrics = losses_of(model), model._compile_metrics
     metrics = []
     if compiled_metrics is not None:
         metrics = _flat((compiled_metrics._user_metrics, compiled_metrics._user_weighted_metrics))
@@ -61,6 +60,12 @@ def _counts_row_by_row(model: keras.Model) -> bool:
         and not any(_goes_along_the_rows(part) for part in (*losses, *metrics))
         and all(getattr(loss, "reduction", "mean") in _MEANS for loss in losses)
     )
+
+
+def losses_of(model: keras.Model) -> list[Any]:
+    """Returns the losses that a model was compiled with, objects or functions."""
+    compiled = model._compile_loss
+    return [] if compiled is None else [keras.losses.get(loss) for loss in _flat(compiled._user_loss)]
 
 
 def _layers_go_row_by_row(model: keras.Model) -> bool:

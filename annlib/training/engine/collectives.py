@@ -69,8 +69,7 @@ def sum_and_gather(
     joined = num_replicas * num_bytes <= _GATHERED_BYTES and all(value.dtype == tf.float32 for value in values)
     summed = [tf.reshape(value, [-1]) for value in values] if joined else []
     sizes = [_size(part) for part in (*sent, *summed)]
-    gathered = tf.ensure_shape(_gather(context.strategy, tf.concat(sent + summed, axis=0)), [num_replicas, sum(sizes)])
-    parts = tf.split(gathered, sizes, axis=1)
+    parts = tf.split(_gather(context.strategy, tf.concat(sent + summed, axis=0)), sizes, axis=1)
     found = []
     for part, row in zip(parts, rows, strict=False):
         of_replicas = tf.reshape(part, [num_replicas, max(counts), row.shape[1]])
@@ -112,11 +111,15 @@ def _sum(flat: tf.Tensor) -> tf.Tensor:
     context = tf.distribute.get_replica_context()
     num_replicas = context.num_replicas_in_sync
     is_small = num_replicas * flat.shape[0] * flat.dtype.size <= _GATHERED_BYTES
-    has_workers = isinstance(context.strategy, tf.distribute.MultiWorkerMirroredStrategy)
-    if not is_small or flat.dtype not in (tf.float32, tf.float64) or not has_workers or has_gpu() or num_replicas == 1:
+    if not is_small or flat.dtype not in (tf.float32, tf.float64) or not can_gather(context.strategy):
         return context.all_reduce(tf.distribute.ReduceOp.SUM, flat)
-    gathered = tf.ensure_shape(_gather(context.strategy, flat), [num_replicas, flat.shape[0]])
-    return tf.add_n(tf.unstack(gathered))
+    return tf.add_n(tf.unstack(_gather(context.strategy, flat)))
+
+
+def can_gather(strategy: tf.distribute.Strategy) -> bool:
+    """Tells whether a strategy's replicas are several workers, which gather through TensorFlow's servers."""
+    has_workers = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+    return has_workers and not has_gpu() and strategy.num_replicas_in_sync > 1
 
 
 def _gather(strategy: tf.distribute.MultiWorkerMirroredStrategy, flat: tf.Tensor) -> tf.Tensor:
@@ -125,13 +128,14 @@ def _gather(strategy: tf.distribute.MultiWorkerMirroredStrategy, flat: tf.Tensor
     # Each strategy of a process counts its collectives from the start, but TensorFlow refuses a number that it knows
     # for another shape or kind.
     first = 2**30 + 2**20 * _number_of(strategy)
-    return collective_ops.all_gather_v2(
+    gathered = collective_ops.all_gather_v2(
         flat[tf.newaxis],
         launcher._group_size,
         launcher._group_key,
         first + launcher._next_instance_key(),
         ordering_token=launcher._get_ordering_token(),
     )
+    return tf.ensure_shape(gathered, [strategy.num_replicas_in_sync, flat.shape[0]])
 
 
 _numbers = itertools.count()

@@ -130,9 +130,7 @@ class Compiled:
 
     def __init__(self, function: Callable[..., tf.Tensor], compilation: Compilation) -> None:
         self._function = function
-        self._mode = compilation.mode
-        self._loops = compilation.loops
-        self._xla_options = compilation.xla_options
+        self._compilation = compilation
         self._traced = Recent(SIGNATURES_KEPT)
         self.variables: list[tf.Tensor] = []  # their handles, of what was traced last
 
@@ -141,7 +139,7 @@ class Compiled:
 
         TensorFlow would look it up on every call, which takes longer than a hundred steps of a small model.
         """
-        if self._mode == "eager":
+        if self._compilation.mode == "eager":
             return self._function
         types = keras.tree.map_structure(lambda t: None if t is None else tf.TensorSpec(t.shape, t.dtype), arguments)
         found: Callable[..., tf.Tensor] = self._traced.get(repr(types), lambda: self._trace(types))
@@ -154,10 +152,10 @@ class Compiled:
         def call(*values: Any) -> tf.Tensor:
             nonlocal function, has_run
             try:
-                with contextlib.nullcontext() if has_run else xla_options.compiling(self._xla_options):
+                with contextlib.nullcontext() if has_run else xla_options.compiling(self._compilation.xla_options):
                     result = function(*values)
             except tf.errors.OpError as error:
-                if has_run or self._mode == "graph":
+                if has_run or self._compilation.mode == "graph":
                     raise
                 # XLA compiles before any step runs, and writes the variables after the last one, so that starting over
                 # as a plain graph is safe.
@@ -166,7 +164,7 @@ class Compiled:
                 if "unsupported operations" not in reason:
                     # What is wrong may be a file of compiled functions; which one, nobody says.
                     compilation_cache.clear()
-                self._mode, self._loops, self._xla_options = "graph", "graph", []
+                self._compilation = Compilation(mode="graph", reason=reason)
                 function = self._concrete(types)
                 result = function(*values)
             has_run = True
@@ -176,8 +174,8 @@ class Compiled:
 
     def _concrete(self, types: Any) -> Any:
         # A `tf.function` of its own: one for all of them would keep each of their graphs.
-        function = tf.function(self._function, jit_compile=self._mode == "xla" or None, autograph=False)
-        with small_loops.tracing(self._loops):
+        function = tf.function(self._function, jit_compile=self._compilation.mode == "xla" or None, autograph=False)
+        with small_loops.tracing(self._compilation.loops):
             concrete = function.get_concrete_function(*types)
         resources = [tensor for tensor in concrete.graph.external_captures if tensor.dtype == tf.resource]
         # Of the others, such as tables of texts, no values' types are known.

@@ -23,7 +23,7 @@ import keras
 import tensorflow as tf
 from keras.src.models.functional import Functional
 
-from annlib.training.engine.batching import is_known
+from annlib.training.engine.batching import is_known, losses_of
 from annlib.training.engine.compilation import overrides
 from annlib.training.engine.products import Multiply, multiplying
 
@@ -63,19 +63,15 @@ def _is_plain_sgd(optimizer: Any) -> bool:
 def _is_of_keras(model: keras.Model) -> bool:
     """Tells whether nothing but a layer itself can use its kernel, such as a user's own loss."""
     layers = [operation for each in model._flatten_layers() for operation in getattr(each, "operations", [each])]
-    losses = keras.tree.flatten(model._compile_loss._user_loss) if model._compile_loss is not None else []
     return (
         not overrides(model, keras.Model, "train_step", "compute_loss")
         and all(is_known(part) and not isinstance(part, keras.layers.Lambda) for part in layers)
-        and all(is_known(keras.losses.get(loss)) for loss in losses if loss is not None)
+        and all(is_known(loss) for loss in losses_of(model))
     )
 
 
 def _can_wait(layer: keras.layers.Dense, model: keras.Model) -> bool:
     if layer.quantization_mode is not None or layer.lora_enabled or len(_calls(layer, model)) != 1:
-        return False
-    # Operations such as sums over the rows are no layers.
-    if not all(type(operation) in _ROW_BY_ROW for operation in _before(layer, model).operations):
         return False
     inputs, units = layer.kernel.shape
     return (
@@ -88,6 +84,8 @@ def _can_wait(layer: keras.layers.Dense, model: keras.Model) -> bool:
         and any(layer.kernel is variable for variable in model.trainable_variables)
         # Keras asks for at least one gradient.
         and len(model.trainable_variables) > 1
+        # Operations such as sums over the rows are no layers.
+        and all(type(operation) in _ROW_BY_ROW for operation in _before(layer, model).operations)
     )
 
 

@@ -18,8 +18,8 @@ from annlib.errors import ConfigError
 from annlib.training.engine import exchange, factors
 from annlib.training.engine.arrays import Tensors, num_rows
 from annlib.training.engine.batching import common_reduction
-from annlib.training.engine.collectives import all_reduce, sum_and_gather
-from annlib.training.engine.compilation import has_gpu, overrides
+from annlib.training.engine.collectives import all_reduce, can_gather, sum_and_gather
+from annlib.training.engine.compilation import overrides
 from annlib.training.engine.local import take_rows
 from annlib.training.engine.optimizers import gradients_already_reduced, inner_optimizers
 from annlib.training.engine.options import StepOptions
@@ -75,9 +75,7 @@ class ReplicatedStep:
         self._exchanges_factors = (
             training
             and options.gradient_accumulation == options.sync_every == 1
-            and isinstance(self._strategy, tf.distribute.MultiWorkerMirroredStrategy)
-            and self._num_replicas > 1
-            and not has_gpu()
+            and can_gather(self._strategy)
             and factors.have_same_processor(self._strategy)
         )
 
@@ -160,7 +158,7 @@ class ReplicatedStep:
         trainable = [tf.convert_to_tensor(v.value) for v in self._model.trainable_variables]
         products = factors.Products(
             self._model,
-            num_rows=keras.tree.flatten(batch)[0].shape[0],
+            num_rows=num_rows(batch),
             size=size if self._exchanges_factors else None,
             is_even=size % self._num_replicas == 0,
         )
